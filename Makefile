@@ -1,0 +1,1 @@
+# Thin: each target calls the tool that does the work.

@@ -1,0 +1,6 @@
+add_executable(adze src/app/main.cpp)
+target_link_libraries(adze PRIVATE adze_app adze_warnings)
+target_compile_definitions(adze_app PRIVATE ADZE_VERSION="${PROJECT_VERSION}")
+install(TARGETS adze RUNTIME DESTINATION bin)
+install(FILES ${torch_runtime_libraries} DESTINATION lib/adze)
+install(FILES LICENSE NOTICE DESTINATION share/doc/adze)

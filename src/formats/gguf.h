@@ -1,0 +1,74 @@
+#pragma once
+// GGUF v2 and v3 (little endian): reader over a mapped file, and writer.
+// The file is untrusted: every count, offset and size is checked against the bytes that are there
+// before it is used, and nothing is allocated that the file's real size does not justify.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "core/mapped_file.h"
+#include "core/tensor_type.h"
+
+namespace adze::formats {
+
+struct GgufArray;
+using GgufValue = std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool,
+                               std::string, uint64_t, int64_t, double, GgufArray>;
+struct GgufArray {  // of one type, not nested
+  std::variant<std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>,
+               std::vector<int16_t>, std::vector<uint32_t>, std::vector<int32_t>,
+               std::vector<float>, std::vector<bool>, std::vector<std::string>,
+               std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>>
+      values;
+};
+
+struct GgufTensor {
+  std::string name;
+  core::TensorType type;
+  std::vector<int64_t> shape;           // outermost first, as PyTorch: [rows, columns]
+  std::span<const std::byte> data;      // row-major blocks, inside the mapping
+};
+
+class GgufFile {
+ public:
+  explicit GgufFile(const std::filesystem::path& path);  // throws core::Error: file, field, range
+
+  const std::map<std::string, GgufValue>& metadata() const { return metadata_; }
+  const std::vector<GgufTensor>& tensors() const { return tensors_; }
+  const GgufTensor* find_tensor(std::string_view name) const;
+  const std::filesystem::path& path() const { return file_->path(); }
+
+  // Metadata with a type check; integers of any width convert if the value fits.
+  std::optional<int64_t> find_integer(std::string_view key) const;   // throws Error: other type
+  std::optional<double> find_number(std::string_view key) const;
+  std::optional<bool> find_bool(std::string_view key) const;
+  std::optional<std::string> find_string(std::string_view key) const;
+  const std::vector<std::string>* find_strings(std::string_view key) const;
+  std::optional<std::vector<int64_t>> find_integers(std::string_view key) const;
+
+ private:
+  std::shared_ptr<core::MappedFile> file_;
+  std::map<std::string, GgufValue> metadata_;
+  std::vector<GgufTensor> tensors_;
+};
+
+struct GgufWriteTensor {
+  std::string name;
+  core::TensorType type;
+  std::vector<int64_t> shape;  // outermost first
+  std::span<const std::byte> data;
+};
+// Writes v3, atomically, tensor data aligned to 32 bytes. Throws core::Error (full disk, ...).
+void write_gguf(const std::filesystem::path& path,
+                const std::vector<std::pair<std::string, GgufValue>>& metadata,
+                const std::vector<GgufWriteTensor>& tensors);
+
+}  // namespace adze::formats
