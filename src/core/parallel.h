@@ -3,6 +3,7 @@
 // throughput). Thread sanitizer does not understand libgomp, so under it std::jthread takes over.
 // Work is cut by index, never by thread count, wherever the cut could change a result.
 
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <mutex>
@@ -83,6 +84,19 @@ void parallel_for(int64_t count, int64_t grain, Body&& body) {
     const int64_t begin = units * thread / threads * grain;
     const int64_t end = units * (thread + 1) / threads * grain;
     body(begin, end < count ? end : count);
+  });
+}
+
+// Runs body(item) once for each item in [0, count), handed out one by one: for items of unequal cost
+// whose results do not depend on who computes them.
+template <class Body>
+void parallel_items(int64_t count, Body&& body) {
+  std::atomic<int64_t> next = 0;
+  const int64_t threads = count < num_threads() ? count : num_threads();
+  parallel_region(static_cast<int>(threads), [&](int) {
+    for (int64_t item = next++; item < count; item = next++) {
+      body(item);
+    }
   });
 }
 

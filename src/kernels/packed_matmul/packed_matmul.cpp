@@ -1,0 +1,555 @@
+// The fast product. Two paths with equal bits: few rows read the packed weights straight into
+// multiply-adds (memory bound), many rows first unpack a tile of panels to f32 (compute bound).
+
+#include "kernels/packed_matmul/packed_matmul.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#include "core/check.h"
+#include "core/parallel.h"
+#include "kernels/packed_matmul/panel_layout.h"
+#include "kernels/simd.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/packed_matmul/packed_matmul.cpp"
+#include <hwy/foreach_target.h>  // NOLINT: must follow the define above
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace adze::kernels::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using core::TensorType;
+
+using Floats = hn::CappedTag<float, 16>;
+using Words = hn::RebindToUnsigned<Floats>;
+using Integers = hn::RebindToSigned<Floats>;
+using Vector = hn::Vec<Floats>;
+using WordVector = hn::Vec<Words>;
+
+constexpr Floats kFloats;
+constexpr Words kWords;
+constexpr Integers kIntegers;
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(kFloats));
+constexpr int kVectors = 16 / kLanes;  // vectors that span the 16 rows of a panel
+
+// Register tile of the compute-bound path. AVX2 has 16 registers: 6 rows x 2 vectors of sums, 2 of
+// weights, 1 of x. AVX-512 has 32: 12 rows x 2 vectors, 2, 1. Both do 12 or 24 independent chains,
+// above latency x throughput (4 cycles x 2).
+constexpr int kTilePanels = kVectors == 1 ? 2 : 1;
+constexpr int kTileRows = kVectors == 1 ? 12 : 6;
+constexpr int kTileOutputs = kTilePanels * 16;
+// Columns unpacked at a time: 1024 x 32 x 4 bytes = 128 KiB stays in the second-level cache.
+constexpr int64_t kTileDepth = 1024;
+// Up to here, unpacking once per row tile costs less than storing and reloading f32.
+constexpr int kDirectRows = kVectors == 1 ? 8 : 4;
+
+HWY_INLINE Vector load_halves(const uint8_t* address, int vector) {
+  const hn::Rebind<hwy::float16_t, Floats> halves;
+  return hn::PromoteTo(kFloats, hn::LoadU(halves, reinterpret_cast<const hwy::float16_t*>(address) +
+                                                      vector * kLanes));
+}
+
+HWY_INLINE Vector load_bytes(const uint8_t* address, int vector) {
+  const hn::Rebind<int8_t, Floats> bytes;
+  return hn::ConvertTo(
+      kFloats,
+      hn::PromoteTo(kIntegers,
+                    hn::LoadU(bytes, reinterpret_cast<const int8_t*>(address) + vector * kLanes)));
+}
+
+HWY_INLINE WordVector load_words(const uint8_t* address, int vector) {
+  return hn::LoadU(kWords, reinterpret_cast<const uint32_t*>(address) + vector * kLanes);
+}
+
+HWY_INLINE Vector to_float(WordVector words) {
+  return hn::ConvertTo(kFloats, hn::BitCast(kIntegers, words));
+}
+
+// Readers give the f32 weights of one panel, 8 columns ("group") at a time: open(block of 32
+// columns), group(0..3), then weight<0..7>(vector).
+template <TensorType type>
+class Reader;
+
+template <class Element>
+class PlainReader {
+ public:
+  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
+    block_ = panel + block * 32 * 16 * static_cast<int64_t>(sizeof(Element));
+  }
+  HWY_INLINE void group(int index) { group_ = block_ + index * 8 * 16 * sizeof(Element); }
+  template <int column>
+  HWY_INLINE Vector weight(int vector) const {
+    const uint8_t* address = group_ + column * 16 * sizeof(Element);
+    if constexpr (std::is_same_v<Element, float>) {
+      return hn::LoadU(kFloats, reinterpret_cast<const float*>(address) + vector * kLanes);
+    } else {
+      const hn::Rebind<Element, Floats> narrow;
+      return hn::PromoteTo(
+          kFloats,
+          hn::LoadU(narrow, reinterpret_cast<const Element*>(address) + vector * kLanes));
+    }
+  }
+
+ private:
+  const uint8_t* block_;
+  const uint8_t* group_;
+};
+template <>
+class Reader<TensorType::kF32> : public PlainReader<float> {};
+template <>
+class Reader<TensorType::kF16> : public PlainReader<hwy::float16_t> {};
+template <>
+class Reader<TensorType::kBF16> : public PlainReader<hwy::bfloat16_t> {};
+
+// weight = scale * nibble + offset; exact products, one rounding.
+template <bool stored_minimum>
+class NibbleReader {
+ public:
+  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
+    constexpr int64_t kHeader = stored_minimum ? 64 : 32;
+    const uint8_t* start = panel + block * (kHeader + kNibbleBytes);
+    for (int v = 0; v < kVectors; ++v) {
+      scale_[v] = load_halves(start, v);
+      if constexpr (stored_minimum) {
+        offset_[v] = load_halves(start + 32, v);
+      } else {
+        offset_[v] = hn::Mul(scale_[v], hn::Set(kFloats, -8.0F));
+      }
+    }
+    nibbles_ = start + kHeader;
+  }
+  HWY_INLINE void group(int index) {
+    for (int v = 0; v < kVectors; ++v) {
+      words_[v] = load_words(nibbles_ + index * 64, v);
+    }
+  }
+  template <int column>
+  HWY_INLINE Vector weight(int vector) const {
+    const auto nibble = hn::And(hn::ShiftRight<4 * column>(words_[vector]), hn::Set(kWords, 15U));
+    return hn::MulAdd(scale_[vector], to_float(nibble), offset_[vector]);
+  }
+
+ private:
+  Vector scale_[kVectors];
+  Vector offset_[kVectors];
+  WordVector words_[kVectors];
+  const uint8_t* nibbles_;
+};
+template <>
+class Reader<TensorType::kQ4_0> : public NibbleReader<false> {};
+template <>
+class Reader<TensorType::kQ4_1> : public NibbleReader<true> {};
+
+template <>
+class Reader<TensorType::kQ8_0> {
+ public:
+  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
+    const uint8_t* start = panel + block * (32 + 32 * 16);
+    for (int v = 0; v < kVectors; ++v) {
+      scale_[v] = load_halves(start, v);
+    }
+    bytes_ = start + 32;
+  }
+  HWY_INLINE void group(int index) { group_ = bytes_ + index * 8 * 16; }
+  template <int column>
+  HWY_INLINE Vector weight(int vector) const {
+    return hn::Mul(scale_[vector], load_bytes(group_ + column * 16, vector));
+  }
+
+ private:
+  Vector scale_[kVectors];
+  const uint8_t* bytes_;
+  const uint8_t* group_;
+};
+
+template <>
+class Reader<TensorType::kQ6_K> {
+ public:
+  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
+    super_ = panel + block / 8 * kSuperBytes;
+    block_ = super_ + kSuperHeaderBytes + block % 8 * kSuperBlockBytes;
+    scales_ = super_ + 32 + block % 8 * 2 * 16;
+  }
+  HWY_INLINE void group(int index) {
+    for (int v = 0; v < kVectors; ++v) {
+      scale_[v] = hn::Mul(load_halves(super_, v), load_bytes(scales_ + index / 2 * 16, v));
+      low_[v] = load_words(block_ + index * 64, v);
+      const WordVector pairs = load_words(block_ + kNibbleBytes + index / 2 * 64, v);
+      high_[v] = index % 2 == 0 ? pairs : hn::ShiftRight<16>(pairs);
+    }
+  }
+  template <int column>
+  HWY_INLINE Vector weight(int vector) const {
+    const auto low = hn::And(hn::ShiftRight<4 * column>(low_[vector]), hn::Set(kWords, 15U));
+    const auto high = hn::And(hn::ShiftRight<2 * column>(high_[vector]), hn::Set(kWords, 3U));
+    const auto quant = to_float(hn::Or(low, hn::ShiftLeft<4>(high)));
+    return hn::Mul(scale_[vector], hn::Sub(quant, hn::Set(kFloats, 32.0F)));
+  }
+
+ private:
+  const uint8_t* super_;
+  const uint8_t* block_;
+  const uint8_t* scales_;
+  Vector scale_[kVectors];
+  WordVector low_[kVectors];
+  WordVector high_[kVectors];
+};
+
+// Runs step.template operator()<0..7>().
+template <class Step>
+HWY_INLINE void eight_columns(Step&& step) {
+  step(std::integral_constant<int, 0>());
+  step(std::integral_constant<int, 1>());
+  step(std::integral_constant<int, 2>());
+  step(std::integral_constant<int, 3>());
+  step(std::integral_constant<int, 4>());
+  step(std::integral_constant<int, 5>());
+  step(std::integral_constant<int, 6>());
+  step(std::integral_constant<int, 7>());
+}
+
+// Stores 16 sums of a row; the last panel may hold fewer outputs.
+HWY_INLINE void store_panel(const Vector* sums, float* y, int64_t valid) {
+  if (valid >= 16) {
+    for (int v = 0; v < kVectors; ++v) {
+      hn::StoreU(sums[v], kFloats, y + v * kLanes);
+    }
+    return;
+  }
+  HWY_ALIGN float staged[16];
+  for (int v = 0; v < kVectors; ++v) {
+    hn::StoreU(sums[v], kFloats, staged + v * kLanes);
+  }
+  std::copy_n(staged, valid, y);
+}
+
+// kRows rows times kPanels panels, sums in registers over all columns.
+template <TensorType type, int kRows, int kPanels>
+HWY_NOINLINE void direct_tile(const float* x,
+                              int64_t rows,
+                              int64_t columns,
+                              const uint8_t* panels,
+                              const MatmulOutput& output,
+                              int64_t first_output) {
+  const int64_t bytes = panel_bytes(type, columns);
+  // Rows beyond `rows` repeat the last one and are not stored.
+  const float* x_rows[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    x_rows[r] = x + std::min<int64_t>(r, rows - 1) * columns;
+  }
+  Vector sums[kRows][kPanels][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int p = 0; p < kPanels; ++p) {
+      for (int v = 0; v < kVectors; ++v) {
+        sums[r][p][v] = hn::Zero(kFloats);
+      }
+    }
+  }
+  Reader<type> readers[kPanels];
+  for (int64_t block = 0; block < columns / kBlockColumns; ++block) {
+    for (int p = 0; p < kPanels; ++p) {
+      readers[p].open(panels + p * bytes, block);
+    }
+    for (int group = 0; group < 4; ++group) {
+      for (int p = 0; p < kPanels; ++p) {
+        readers[p].group(group);
+      }
+      const int64_t first = block * kBlockColumns + group * 8;
+      eight_columns([&](auto column) HWY_ATTR {
+        Vector weights[kPanels][kVectors];
+        for (int p = 0; p < kPanels; ++p) {
+          for (int v = 0; v < kVectors; ++v) {
+            weights[p][v] = readers[p].template weight<column>(v);
+          }
+        }
+        for (int r = 0; r < kRows; ++r) {
+          const Vector value = hn::Set(kFloats, x_rows[r][first + column]);
+          for (int p = 0; p < kPanels; ++p) {
+            for (int v = 0; v < kVectors; ++v) {
+              sums[r][p][v] = hn::MulAdd(value, weights[p][v], sums[r][p][v]);
+            }
+          }
+        }
+      });
+    }
+  }
+  for (int r = 0; r < std::min<int64_t>(kRows, rows); ++r) {
+    for (int p = 0; p < kPanels; ++p) {
+      const int64_t o = first_output + p * 16;
+      store_panel(sums[r][p], output.y + r * output.stride + o, output.weight.outputs - o);
+    }
+  }
+}
+
+template <TensorType type, int kRows>
+HWY_INLINE void direct_panels(const float* x,
+                              int64_t rows,
+                              int64_t columns,
+                              const MatmulOutput& output,
+                              int64_t begin,
+                              int64_t end) {
+  // More panels at once where few rows leave registers free: 4 chains hide the latency.
+  constexpr int kPanels = (kRows == 1 ? 2 : 1) * kTilePanels;
+  const int64_t bytes = panel_bytes(type, columns);
+  const auto* panels = reinterpret_cast<const uint8_t*>(output.weight.panels);
+  int64_t panel = begin;
+  for (; panel + kPanels <= end; panel += kPanels) {
+    direct_tile<type, kRows, kPanels>(x, rows, columns, panels + panel * bytes, output, panel * 16);
+  }
+  for (; panel < end; ++panel) {
+    direct_tile<type, kRows, 1>(x, rows, columns, panels + panel * bytes, output, panel * 16);
+  }
+}
+
+template <TensorType type>
+void direct_rows(const float* x,
+                 int64_t rows,
+                 int64_t columns,
+                 const MatmulOutput& output,
+                 int64_t begin,
+                 int64_t end) {
+  if (rows == 1) {
+    direct_panels<type, 1>(x, rows, columns, output, begin, end);
+  } else if (rows == 2) {
+    direct_panels<type, 2>(x, rows, columns, output, begin, end);
+  } else if (rows <= 4) {
+    direct_panels<type, 4>(x, rows, columns, output, begin, end);
+  } else {
+    direct_panels<type, kDirectRows>(x, rows, columns, output, begin, end);
+  }
+}
+
+// Columns [first, first + depth) of kTilePanels panels as f32: weights [depth, kTileOutputs].
+template <TensorType type>
+void unpack_tile(const uint8_t* panels,
+                 int64_t count,
+                 int64_t columns,
+                 int64_t first,
+                 int64_t depth,
+                 float* weights) {
+  const int64_t bytes = panel_bytes(type, columns);
+  for (int64_t p = 0; p < count; ++p) {
+    Reader<type> reader;
+    float* target = weights + p * 16;
+    for (int64_t block = first / kBlockColumns; block < (first + depth) / kBlockColumns; ++block) {
+      reader.open(panels + p * bytes, block);
+      for (int group = 0; group < 4; ++group) {
+        reader.group(group);
+        eight_columns([&](auto column) HWY_ATTR {
+          for (int v = 0; v < kVectors; ++v) {
+            hn::StoreU(reader.template weight<column>(v), kFloats,
+                       target + column * kTileOutputs + v * kLanes);
+          }
+        });
+        target += 8 * kTileOutputs;
+      }
+    }
+  }
+}
+
+// kRows x kTileOutputs sums over `depth` columns. x [depth, row_stride], weights [depth,
+// kTileOutputs], sums [kTileRows, kTileOutputs] continued where `resume`.
+template <int kRows>
+HWY_INLINE void multiply_tile(const float* HWY_RESTRICT x,
+                              const float* HWY_RESTRICT weights,
+                              int64_t depth,
+                              bool resume,
+                              float* const* y) {
+  constexpr int kTileVectors = kTilePanels * kVectors;
+  Vector sums[kRows][kTileVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kTileVectors; ++v) {
+      sums[r][v] = resume ? hn::LoadU(kFloats, y[r] + v * kLanes) : hn::Zero(kFloats);
+    }
+  }
+  for (int64_t column = 0; column < depth; ++column) {
+    Vector weight[kTileVectors];
+    for (int v = 0; v < kTileVectors; ++v) {
+      weight[v] = hn::LoadU(kFloats, weights + column * kTileOutputs + v * kLanes);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const Vector value = hn::Set(kFloats, x[column * kTileRows + r]);
+      for (int v = 0; v < kTileVectors; ++v) {
+        sums[r][v] = hn::MulAdd(value, weight[v], sums[r][v]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kTileVectors; ++v) {
+      hn::StoreU(sums[r][v], kFloats, y[r] + v * kLanes);
+    }
+  }
+}
+
+// One tile of panels times all rows. packed_x: row tiles of [columns, kTileRows].
+template <TensorType type>
+void unpacked_panels(const float* packed_x,
+                     int64_t rows,
+                     int64_t columns,
+                     const MatmulOutput& output,
+                     int64_t panel,
+                     int64_t count,
+                     float* weights) {
+  const int64_t bytes = panel_bytes(type, columns);
+  const auto* panels = reinterpret_cast<const uint8_t*>(output.weight.panels) + panel * bytes;
+  const int64_t valid = std::min<int64_t>(output.weight.outputs - panel * 16, count * 16);
+  const bool whole = valid == kTileOutputs;
+  for (int64_t first = 0; first < columns; first += kTileDepth) {
+    const int64_t depth = std::min(kTileDepth, columns - first);
+    unpack_tile<type>(panels, count, columns, first, depth, weights);
+    for (int64_t row = 0; row < rows; row += kTileRows) {
+      // Rows past the end, and tiles narrower than a full one, pass through a staging buffer.
+      HWY_ALIGN float staged[kTileRows][kTileOutputs];
+      float* y[kTileRows];
+      const int64_t tile_rows = std::min<int64_t>(kTileRows, rows - row);
+      for (int r = 0; r < kTileRows; ++r) {
+        float* target = output.y + (row + r) * output.stride + panel * 16;
+        y[r] = r < tile_rows && whole ? target : staged[r];
+        if (!whole && first > 0 && r < tile_rows) {
+          std::copy_n(target, valid, staged[r]);
+        }
+      }
+      const float* x = packed_x + row * columns + first * kTileRows;
+      if (tile_rows <= kTileRows / 2) {
+        multiply_tile<kTileRows / 2>(x, weights, depth, first > 0, y);
+      } else {
+        multiply_tile<kTileRows>(x, weights, depth, first > 0, y);
+      }
+      for (int64_t r = 0; !whole && r < tile_rows; ++r) {
+        std::copy_n(staged[r], valid, output.y + (row + r) * output.stride + panel * 16);
+      }
+    }
+  }
+}
+
+// Row tile t of x as [columns, kTileRows]; rows past the end are zero.
+void pack_x_tile(const float* x, int64_t rows, int64_t columns, int64_t tile, float* packed) {
+  const int64_t first = tile * kTileRows;
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    float* target = packed + first * columns + r;
+    if (first + r < rows) {
+      const float* source = x + (first + r) * columns;
+      for (int64_t column = 0; column < columns; ++column) {
+        target[column * kTileRows] = source[column];
+      }
+    } else {
+      for (int64_t column = 0; column < columns; ++column) {
+        target[column * kTileRows] = 0;
+      }
+    }
+  }
+}
+
+// Calls body(integral_constant<TensorType>) for the weight's type.
+template <class Body>
+HWY_INLINE void with_type(TensorType type, Body&& body) {
+  using enum TensorType;
+  switch (type) {
+    case kF32:
+      return body(std::integral_constant<TensorType, kF32>());
+    case kF16:
+      return body(std::integral_constant<TensorType, kF16>());
+    case kBF16:
+      return body(std::integral_constant<TensorType, kBF16>());
+    case kQ4_0:
+      return body(std::integral_constant<TensorType, kQ4_0>());
+    case kQ4_1:
+      return body(std::integral_constant<TensorType, kQ4_1>());
+    case kQ8_0:
+      return body(std::integral_constant<TensorType, kQ8_0>());
+    case kQ6_K:
+      return body(std::integral_constant<TensorType, kQ6_K>());
+    default:
+      core::check(false, "no packed form of ", core::info(type).name);
+  }
+}
+
+// Splits the panel tiles of all outputs evenly over threads and calls
+// body(output, first panel, end panel) for each run of consecutive panels of one output.
+template <class Body>
+void for_panels(std::span<const MatmulOutput> outputs, Body&& body) {
+  int64_t tiles = 0;
+  const auto tile_count = [](const MatmulOutput& output) {
+    return (output.weight.outputs + kTileOutputs - 1) / kTileOutputs;
+  };
+  for (const MatmulOutput& output : outputs) {
+    tiles += tile_count(output);
+  }
+  core::parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
+    int64_t first = 0;  // number of this output's first tile
+    for (const MatmulOutput& output : outputs) {
+      const int64_t count = tile_count(output);
+      const int64_t from = std::max(begin, first) - first;
+      const int64_t to = std::min(end, first + count) - first;
+      if (from < to) {
+        const int64_t panels = (output.weight.outputs + 15) / 16;
+        body(output, from * kTilePanels, std::min(to * kTilePanels, panels));
+      }
+      first += count;
+    }
+  });
+}
+
+void matmul(const float* x,
+            int64_t rows,
+            int64_t columns,
+            std::span<const MatmulOutput> outputs,
+            std::vector<float>& packed_x) {
+  if (rows <= kDirectRows) {
+    for_panels(outputs, [&](const MatmulOutput& output, int64_t begin, int64_t end) {
+      with_type(output.weight.type, [&](auto type) {
+        direct_rows<type.value>(x, rows, columns, output, begin, end);
+      });
+    });
+    return;
+  }
+  const int64_t row_tiles = (rows + kTileRows - 1) / kTileRows;
+  packed_x.resize(static_cast<size_t>(row_tiles * kTileRows * columns));
+  core::parallel_for(row_tiles, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      pack_x_tile(x, rows, columns, tile, packed_x.data());
+    }
+  });
+  for_panels(outputs, [&](const MatmulOutput& output, int64_t begin, int64_t end) {
+    static thread_local std::vector<float> weights;
+    weights.resize(static_cast<size_t>(std::min(columns, kTileDepth) * kTileOutputs));
+    with_type(output.weight.type, [&](auto type) {
+      for (int64_t panel = begin; panel < end; panel += kTilePanels) {
+        unpacked_panels<type.value>(packed_x.data(), rows, columns, output, panel,
+                                    std::min<int64_t>(kTilePanels, end - panel), weights.data());
+      }
+    });
+  });
+}
+
+}  // namespace
+}  // namespace adze::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace adze::kernels {
+
+HWY_EXPORT(matmul);
+
+void packed_matmul(const float* x,
+                   int64_t rows,
+                   int64_t columns,
+                   std::span<const MatmulOutput> outputs) {
+  if (rows == 0) {
+    return;
+  }
+  for (const MatmulOutput& output : outputs) {
+    core::check(output.weight.columns == columns, "columns of weight and x, got ",
+                output.weight.columns, " and ", columns);
+    core::check(columns % kBlockColumns == 0, "columns % 32, got ", columns);
+  }
+  static thread_local std::vector<float> packed_x;
+  HWY_DYNAMIC_DISPATCH(matmul)(x, rows, columns, outputs, packed_x);
+}
+
+}  // namespace adze::kernels
+#endif

@@ -1,0 +1,521 @@
+// The fast attention. Both products (query x keys, weights x values) are the same small kernel:
+// rows of f32 times a panel of 16 or 32 lanes, summed over its depth in rising order. Few rows read
+// pages in their own type; many rows first convert a page to f32 in the first-level cache.
+
+#include "kernels/paged_attention/paged_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "core/check.h"
+#include "core/parallel.h"
+#include "kernels/simd.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/paged_attention/paged_attention.cpp"
+#include <hwy/foreach_target.h>  // NOLINT: must follow the define above
+#include <hwy/highway.h>
+
+#include <hwy/contrib/math/math-inl.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace adze::kernels::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using core::TensorType;
+
+using Floats = hn::CappedTag<float, 16>;
+using Vector = hn::Vec<Floats>;
+constexpr Floats kFloats;
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(kFloats));
+// Sums of a register tile: 12 (AVX2, 16 registers) or 24 (AVX-512, 32 registers).
+constexpr int kTileSums = kLanes == 16 ? 24 : 12;
+constexpr int64_t kBlockPages = kAttentionBlockTokens / kPageTokens;
+// From here on a page is converted to f32 once instead of at each use.
+constexpr int64_t kConvertRows = 13;
+// At most this many rows are split over blocks (decode); more rows are enough parallel work alone.
+constexpr int64_t kSplitRows = 4;
+
+HWY_INLINE Vector load(const float* address) { return hn::LoadU(kFloats, address); }
+HWY_INLINE Vector load(const hwy::float16_t* address) {
+  const hn::Rebind<hwy::float16_t, Floats> halves;
+  return hn::PromoteTo(kFloats, hn::LoadU(halves, address));
+}
+
+// c [kRows, kVectors * kLanes] (+)= a [kRows, depth] · b [depth, ...]
+template <int kRows, int kVectors, class Element>
+HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a,
+                              int64_t a_stride,
+                              const Element* HWY_RESTRICT b,
+                              int64_t b_stride,
+                              int64_t depth,
+                              bool resume,
+                              float* HWY_RESTRICT c,
+                              int64_t c_stride) {
+  Vector sums[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      sums[r][v] = resume ? load(c + r * c_stride + v * kLanes) : hn::Zero(kFloats);
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    Vector lanes[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      lanes[v] = load(b + k * b_stride + v * kLanes);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const Vector value = hn::Set(kFloats, a[r * a_stride + k]);
+      for (int v = 0; v < kVectors; ++v) {
+        sums[r][v] = hn::MulAdd(value, lanes[v], sums[r][v]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      hn::StoreU(sums[r][v], kFloats, c + r * c_stride + v * kLanes);
+    }
+  }
+}
+
+// All rows over 16 * kHalves lanes, in register tiles.
+template <int kHalves, class Element>
+HWY_INLINE void multiply_lanes(int64_t rows,
+                               const float* a,
+                               int64_t a_stride,
+                               const Element* b,
+                               int64_t b_stride,
+                               int64_t depth,
+                               bool resume,
+                               float* c,
+                               int64_t c_stride) {
+  constexpr int kVectors = kHalves * 16 / kLanes;
+  constexpr int kMostRows = std::max(1, kTileSums / kVectors);
+  int64_t row = 0;
+  const auto run = [&](auto count) HWY_ATTR {
+    multiply_tile<count.value, kVectors>(a + row * a_stride, a_stride, b, b_stride, depth, resume,
+                                         c + row * c_stride, c_stride);
+    row += count.value;
+  };
+  while (row + kMostRows <= rows) {
+    run(std::integral_constant<int, kMostRows>());
+  }
+  while (row + 3 <= rows) {
+    run(std::integral_constant<int, 3>());
+  }
+  while (row < rows) {
+    run(std::integral_constant<int, 1>());
+  }
+}
+
+// c [rows, lanes] (+)= a [rows, depth] · b [depth, lanes]; lanes a multiple of 16.
+template <class Element>
+HWY_INLINE void multiply(int64_t rows,
+                         const float* a,
+                         int64_t a_stride,
+                         const Element* b,
+                         int64_t lanes,
+                         int64_t depth,
+                         bool resume,
+                         float* c,
+                         int64_t c_stride) {
+  int64_t lane = 0;
+  for (; lane + 32 <= lanes; lane += 32) {
+    multiply_lanes<2>(rows, a, a_stride, b + lane, lanes, depth, resume, c + lane, c_stride);
+  }
+  if (lane < lanes) {
+    multiply_lanes<1>(rows, a, a_stride, b + lane, lanes, depth, resume, c + lane, c_stride);
+  }
+}
+
+// Sums in 16 lanes whatever the vector width, so that AVX2 and AVX-512 agree.
+class SixteenLanes {
+ public:
+  explicit SixteenLanes(float value) { std::fill_n(lanes_, 16, value); }
+  HWY_INLINE float* lanes() { return lanes_; }
+  float sum() const {
+    float total = 0;
+    for (const float lane : lanes_) {
+      total += lane;
+    }
+    return total;
+  }
+  float maximum() const { return *std::max_element(lanes_, lanes_ + 16); }
+
+ private:
+  HWY_ALIGN float lanes_[16];
+};
+
+HWY_INLINE float maximum_of(const float* values, int64_t count) {
+  SixteenLanes largest(-INFINITY);
+  for (int64_t i = 0; i < count; i += 16) {
+    for (int lane = 0; lane < 16; lane += kLanes) {
+      hn::StoreU(hn::Max(load(values + i + lane), load(largest.lanes() + lane)), kFloats,
+                 largest.lanes() + lane);
+    }
+  }
+  return largest.maximum();
+}
+
+// values = exp(values - largest); returns their sum. count a multiple of 16.
+HWY_INLINE float exponentiate(float* values, int64_t count, float largest) {
+  constexpr int kParts = 16 / kLanes;
+  Vector sums[kParts];
+  for (int part = 0; part < kParts; ++part) {
+    sums[part] = hn::Zero(kFloats);
+  }
+  const Vector shift = hn::Set(kFloats, largest);
+  for (int64_t i = 0; i < count; i += 16) {
+    for (int part = 0; part < kParts; ++part) {
+      float* address = values + i + part * kLanes;
+      const Vector weight = hn::Exp(kFloats, hn::Sub(load(address), shift));
+      hn::StoreU(weight, kFloats, address);
+      sums[part] = hn::Add(sums[part], weight);
+    }
+  }
+  SixteenLanes total(0);
+  for (int part = 0; part < kParts; ++part) {
+    hn::StoreU(sums[part], kFloats, total.lanes() + part * kLanes);
+  }
+  return total.sum();
+}
+
+HWY_INLINE float exponential(float value) {
+  return hn::GetLane(hn::Exp(kFloats, hn::Set(kFloats, value)));
+}
+
+// A row's softmax state: weights relative to `largest`, their total, and the weighted values.
+struct RowState {
+  float largest = -INFINITY;
+  float total = 0;
+};
+
+// state, values [head_dim] take in a later block's state and values.
+HWY_INLINE void merge(RowState& state,
+                      float* values,
+                      const RowState& block,
+                      const float* block_values,
+                      int64_t head_dim) {
+  if (state.total == 0) {  // nothing merged yet
+    state = block;
+    std::copy_n(block_values, head_dim, values);
+    return;
+  }
+  const float largest = std::max(state.largest, block.largest);
+  const float old_share = exponential(state.largest - largest);
+  const float new_share = exponential(block.largest - largest);
+  state.largest = largest;
+  state.total = state.total * old_share + block.total * new_share;
+  for (int64_t dim = 0; dim < head_dim; dim += kLanes) {
+    hn::StoreU(hn::MulAdd(load(block_values + dim), hn::Set(kFloats, new_share),
+                          hn::Mul(load(values + dim), hn::Set(kFloats, old_share))),
+               kFloats, values + dim);
+  }
+}
+
+// Buffers of a thread. m = row * group + head within the group.
+struct Workspace {
+  std::vector<float> query;         // [m, head_dim], scaled
+  std::vector<float> scores;        // [m, kAttentionBlockTokens]
+  std::vector<float> block_values;  // [m, head_dim]
+  std::vector<float> values;        // [m, head_dim]
+  std::vector<RowState> block_states;
+  std::vector<RowState> states;
+  std::vector<float> tile;          // one page of one head as f32: key or value
+
+  void prepare(int64_t m, int64_t head_dim) {
+    const auto rows = static_cast<size_t>(m);
+    const auto width = static_cast<size_t>(head_dim);
+    query.resize(rows * width);
+    scores.resize(rows * kAttentionBlockTokens);
+    block_values.resize(rows * width);
+    values.resize(rows * width);
+    block_states.resize(rows);
+    states.assign(rows, RowState());
+    tile.resize(width * kPageTokens);
+  }
+};
+
+// Rows [first, first + count) of one sequence and one kv head.
+struct Tile {
+  const PagedAttention& attention;
+  const AttentionSequence& sequence;
+  int64_t kv_head;
+  int64_t first;
+  int64_t count;
+
+  int64_t group() const { return attention.shape.heads / attention.shape.kv_heads; }
+  int64_t m() const { return count * group(); }
+  int64_t own_page() const { return (sequence.first_rank + first) / kPageTokens; }
+  int64_t visible() const { return sequence.first_rank + first + count; }  // of the last row
+  int64_t row_offset(int64_t index) const {  // floats, into query and output
+    return ((first + index / group()) * attention.shape.heads + kv_head * group() +
+            index % group()) *
+           attention.shape.head_dim;
+  }
+};
+
+void gather_query(const Tile& tile, Workspace& workspace) {
+  const int64_t head_dim = tile.attention.shape.head_dim;
+  for (int64_t m = 0; m < tile.m(); ++m) {
+    const float* source = tile.sequence.query + tile.row_offset(m);
+    float* target = workspace.query.data() + m * head_dim;
+    for (int64_t dim = 0; dim < head_dim; ++dim) {
+      target[dim] = source[dim] * tile.attention.shape.scale;
+    }
+  }
+}
+
+template <class Element>
+void convert(const Element* source, int64_t count, float* target) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    hn::StoreU(load(source + i), kFloats, target + i);
+  }
+}
+
+// key tile [head_dim, 32] of page `page`, rotated to its ranks.
+void rotate_tile(const KeyRotation& rotation, int64_t head_dim, int64_t page, float* key) {
+  const int64_t half = head_dim / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const int64_t place = (page * half + i) * kPageTokens;
+    for (int64_t token = 0; token < kPageTokens; token += kLanes) {
+      float* low_address = key + i * kPageTokens + token;
+      float* high_address = low_address + half * kPageTokens;
+      const Vector low = load(low_address);
+      const Vector high = load(high_address);
+      const Vector cosine = load(rotation.cosine + place + token);
+      const Vector sine = load(rotation.sine + place + token);
+      hn::StoreU(hn::NegMulAdd(high, sine, hn::Mul(low, cosine)), kFloats, low_address);
+      hn::StoreU(hn::MulAdd(low, sine, hn::Mul(high, cosine)), kFloats, high_address);
+    }
+  }
+}
+
+// Calls body(key pointer, value pointer) with the page's elements of one kv head.
+template <class Body>
+HWY_INLINE void with_page(const Tile& tile, int64_t page, Body&& body) {
+  const bool own = page == tile.own_page();
+  const std::byte* bytes = own ? tile.sequence.own_pages[page] : tile.sequence.pages[page];
+  const TensorType type = own ? tile.attention.own_page_type : tile.attention.page_type;
+  const AttentionShape& shape = tile.attention.shape;
+  const int64_t head_elements = shape.head_dim * kPageTokens;
+  const int64_t key = tile.kv_head * head_elements;
+  const int64_t value = (shape.kv_heads + tile.kv_head) * head_elements;
+  if (type == TensorType::kF32) {
+    const auto* elements = reinterpret_cast<const float*>(bytes);
+    body(elements + key, elements + value);
+  } else {
+    const auto* elements = reinterpret_cast<const hwy::float16_t*>(bytes);
+    body(elements + key, elements + value);
+  }
+}
+
+void score_page(const Tile& tile, int64_t page, int64_t place, Workspace& workspace) {
+  const int64_t head_dim = tile.attention.shape.head_dim;
+  const KeyRotation& rotation = tile.attention.key_rotation;
+  with_page(tile, page, [&](const auto* key, const auto*) HWY_ATTR {
+    float* scores = workspace.scores.data() + place * kPageTokens;
+    if (tile.m() < kConvertRows && rotation.cosine == nullptr) {
+      multiply(tile.m(), workspace.query.data(), head_dim, key, kPageTokens, head_dim, false,
+               scores, kAttentionBlockTokens);
+      return;
+    }
+    convert(key, head_dim * kPageTokens, workspace.tile.data());
+    if (rotation.cosine != nullptr) {
+      rotate_tile(rotation, head_dim, page, workspace.tile.data());
+    }
+    multiply(tile.m(), workspace.query.data(), head_dim, workspace.tile.data(), kPageTokens,
+             head_dim, false, scores, kAttentionBlockTokens);
+  });
+}
+
+void weigh_page(
+    const Tile& tile, int64_t page, int64_t place, int64_t tokens, Workspace& workspace) {
+  const int64_t head_dim = tile.attention.shape.head_dim;
+  with_page(tile, page, [&](const auto*, const auto* value) HWY_ATTR {
+    const float* weights = workspace.scores.data() + place * kPageTokens;
+    if (tile.m() < kConvertRows) {
+      multiply(tile.m(), weights, kAttentionBlockTokens, value, head_dim, tokens, place > 0,
+               workspace.block_values.data(), head_dim);
+      return;
+    }
+    convert(value, tokens * head_dim, workspace.tile.data());
+    multiply(tile.m(), weights, kAttentionBlockTokens, workspace.tile.data(), head_dim, tokens,
+             place > 0, workspace.block_values.data(), head_dim);
+  });
+}
+
+// Softmax and weighted values of one block of 256 tokens: block_states, block_values.
+void attend_block(const Tile& tile, int64_t block, Workspace& workspace) {
+  const int64_t first_page = block * kBlockPages;
+  const int64_t first_token = block * kAttentionBlockTokens;
+  const int64_t tokens = std::min(kAttentionBlockTokens, tile.visible() - first_token);
+  const int64_t pages = (tokens + kPageTokens - 1) / kPageTokens;
+  for (int64_t place = 0; place < pages; ++place) {
+    score_page(tile, first_page + place, place, workspace);
+  }
+  for (int64_t m = 0; m < tile.m(); ++m) {
+    float* scores = workspace.scores.data() + m * kAttentionBlockTokens;
+    // At least 1: all rows of a tile lie in one page, so in one block.
+    const int64_t seen = std::min(
+        tile.sequence.first_rank + tile.first + m / tile.group() + 1 - first_token, tokens);
+    std::fill(scores + seen, scores + pages * kPageTokens, -INFINITY);
+    RowState& state = workspace.block_states[static_cast<size_t>(m)];
+    state.largest = maximum_of(scores, pages * kPageTokens);
+    state.total = exponentiate(scores, pages * kPageTokens, state.largest);
+  }
+  for (int64_t place = 0; place < pages; ++place) {
+    // Places past `tokens` hold whatever the page held before: never multiplied, not even by zero.
+    weigh_page(tile, first_page + place, place, std::min(kPageTokens, tokens - place * kPageTokens),
+               workspace);
+  }
+}
+
+void store_output(const Tile& tile, const RowState* states, const float* values) {
+  const int64_t head_dim = tile.attention.shape.head_dim;
+  for (int64_t m = 0; m < tile.m(); ++m) {
+    const Vector total = hn::Set(kFloats, states[m].total);
+    float* target = tile.sequence.output + tile.row_offset(m);
+    for (int64_t dim = 0; dim < head_dim; dim += kLanes) {
+      hn::StoreU(hn::Div(load(values + m * head_dim + dim), total), kFloats, target + dim);
+    }
+  }
+}
+
+int64_t block_count(const Tile& tile) {
+  return (tile.visible() + kAttentionBlockTokens - 1) / kAttentionBlockTokens;
+}
+
+void attend_tile(const Tile& tile, Workspace& workspace) {
+  const int64_t head_dim = tile.attention.shape.head_dim;
+  workspace.prepare(tile.m(), head_dim);
+  gather_query(tile, workspace);
+  for (int64_t block = 0; block < block_count(tile); ++block) {
+    attend_block(tile, block, workspace);
+    for (int64_t m = 0; m < tile.m(); ++m) {
+      merge(workspace.states[static_cast<size_t>(m)], workspace.values.data() + m * head_dim,
+            workspace.block_states[static_cast<size_t>(m)],
+            workspace.block_values.data() + m * head_dim, head_dim);
+    }
+  }
+  store_output(tile, workspace.states.data(), workspace.values.data());
+}
+
+// One block of a tile that is split over threads; its partial result waits in `partials`.
+struct SplitItem {
+  int64_t tile;
+  int64_t block;
+  int64_t state_offset;  // into SplitPartials
+};
+
+struct SplitPartials {
+  std::vector<RowState> states;  // [item, m]
+  std::vector<float> values;     // [item, m, head_dim]
+};
+
+void run_split_item(const Tile& tile,
+                    const SplitItem& item,
+                    Workspace& workspace,
+                    SplitPartials& partials) {
+  const int64_t head_dim = tile.attention.shape.head_dim;
+  workspace.prepare(tile.m(), head_dim);
+  gather_query(tile, workspace);
+  attend_block(tile, item.block, workspace);
+  std::copy_n(workspace.block_states.data(), tile.m(), partials.states.data() + item.state_offset);
+  std::copy_n(workspace.block_values.data(), tile.m() * head_dim,
+              partials.values.data() + item.state_offset * head_dim);
+}
+
+void merge_split_tile(const Tile& tile,
+                      int64_t state_offset,
+                      Workspace& workspace,
+                      const SplitPartials& partials) {
+  const int64_t head_dim = tile.attention.shape.head_dim;
+  workspace.prepare(tile.m(), head_dim);
+  for (int64_t block = 0; block < block_count(tile); ++block) {
+    for (int64_t m = 0; m < tile.m(); ++m) {
+      const int64_t place = state_offset + block * tile.m() + m;
+      merge(workspace.states[static_cast<size_t>(m)], workspace.values.data() + m * head_dim,
+            partials.states[static_cast<size_t>(place)],
+            partials.values.data() + place * head_dim, head_dim);
+    }
+  }
+  store_output(tile, workspace.states.data(), workspace.values.data());
+}
+
+void attend(const PagedAttention& attention, std::span<const AttentionSequence> sequences) {
+  static thread_local Workspace workspace;
+  static thread_local std::vector<Tile> whole;
+  static thread_local std::vector<Tile> split;
+  static thread_local std::vector<SplitItem> items;
+  static thread_local SplitPartials partials;
+  whole.clear();
+  split.clear();
+  items.clear();
+  int64_t states = 0;
+  for (const AttentionSequence& sequence : sequences) {
+    for (int64_t first = 0; first < sequence.rows;) {
+      // A tile never crosses a page's end: its rows share one own page.
+      const int64_t room = kPageTokens - (sequence.first_rank + first) % kPageTokens;
+      const int64_t count = std::min(room, sequence.rows - first);
+      for (int64_t kv_head = 0; kv_head < attention.shape.kv_heads; ++kv_head) {
+        const Tile tile{attention, sequence, kv_head, first, count};
+        if (sequence.rows > kSplitRows) {
+          whole.push_back(tile);
+          continue;
+        }
+        for (int64_t block = 0; block < block_count(tile); ++block) {
+          items.push_back({static_cast<int64_t>(split.size()), block, states});
+          states += tile.m();
+        }
+        split.push_back(tile);
+      }
+      first += count;
+    }
+  }
+  partials.states.resize(static_cast<size_t>(states));
+  partials.values.resize(static_cast<size_t>(states * attention.shape.head_dim));
+  // Later tiles see more tokens; starting with them leaves no long one for the end.
+  // The captured references reach this thread's buffers: thread_local names would not.
+  const auto& whole_tiles = whole;
+  const auto& split_tiles = split;
+  const auto& split_items = items;
+  auto& split_partials = partials;
+  const auto num_whole = static_cast<int64_t>(whole.size());
+  const auto num_items = static_cast<int64_t>(items.size());
+  core::parallel_items(num_whole + num_items, [&](int64_t item) {
+    if (item < num_whole) {
+      attend_tile(whole_tiles[static_cast<size_t>(num_whole - 1 - item)], workspace);
+    } else {
+      const SplitItem& part = split_items[static_cast<size_t>(item - num_whole)];
+      run_split_item(split_tiles[static_cast<size_t>(part.tile)], part, workspace, split_partials);
+    }
+  });
+  int64_t offset = 0;
+  for (const Tile& tile : split) {
+    merge_split_tile(tile, offset, workspace, partials);
+    offset += block_count(tile) * tile.m();
+  }
+}
+
+}  // namespace
+}  // namespace adze::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace adze::kernels {
+
+HWY_EXPORT(attend);
+
+void paged_attention(const PagedAttention& attention,
+                     std::span<const AttentionSequence> sequences) {
+  const AttentionShape& shape = attention.shape;
+  core::check(shape.heads % shape.kv_heads == 0, "heads % kv_heads, got ", shape.heads, " and ",
+              shape.kv_heads);
+  core::check(shape.head_dim % 16 == 0, "head_dim % 16, got ", shape.head_dim);
+  HWY_DYNAMIC_DISPATCH(attend)(attention, sequences);
+}
+
+}  // namespace adze::kernels
+#endif

@@ -1,0 +1,81 @@
+#pragma once
+// Causal attention of rows over paged keys and values, for decode (one row) and prefill (many).
+//
+// A page holds 32 tokens of one slot, in its element type:
+//   key   [kv_heads, head_dim, 32]   transposed: tokens are the lanes of the score product
+//   value [kv_heads, 32, head_dim]
+//
+// Promise: the bits of an output row depend on its query, on the tokens it sees and on their form,
+// never on the other rows, on threads or on how rows were cut into calls. Tokens are reduced in
+// blocks of 256: inside a block softmax takes the block's maximum, then blocks are merged in rising
+// order (the log-sum-exp recurrence of Milakov and Gimelshein, arXiv:1805.02867, at block grain).
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/tensor_type.h"
+
+namespace adze::kernels {
+
+constexpr int64_t kPageTokens = 32;
+constexpr int64_t kAttentionBlockTokens = 256;
+
+struct AttentionShape {
+  int64_t heads;      // a multiple of kv_heads
+  int64_t kv_heads;
+  int64_t head_dim;   // a multiple of 16
+  float scale;        // 1 / sqrt(head_dim)
+};
+
+// cos and sin by rank, for keys that are stored unrotated: [pages, head_dim / 2, 32], tokens last, so
+// that a tile rotates lane by lane. Dimension i is paired with i + head_dim / 2.
+struct KeyRotation {
+  const float* cosine = nullptr;
+  const float* sine = nullptr;
+};
+
+struct AttentionSequence {
+  const float* query;   // [rows, heads, head_dim], rotated; row stride heads * head_dim
+  float* output;        // [rows, heads, head_dim]
+  int64_t rows;
+  int64_t first_rank;   // row r sees ranks 0 .. first_rank + r
+  const std::byte* const* pages;      // by page number: the form that later pages' rows read
+  const std::byte* const* own_pages;  // by page number: the form that a page's own rows read
+};
+
+struct PagedAttention {
+  AttentionShape shape;
+  core::TensorType page_type;      // f32 or f16
+  core::TensorType own_page_type;  // f32 or f16
+  KeyRotation key_rotation;        // null pointers: keys are stored rotated
+};
+
+// Bytes of one page.
+int64_t attention_page_bytes(const AttentionShape& shape, core::TensorType type);
+
+// Writes one token's key and value [kv_heads, head_dim] to place `index` (0..31) of a page.
+void write_page_token(const AttentionShape& shape,
+                      core::TensorType type,
+                      const float* key,
+                      const float* value,
+                      int64_t index,
+                      std::byte* page);
+// The inverse, for repacking; exact.
+void read_page_token(const AttentionShape& shape,
+                     core::TensorType type,
+                     const std::byte* page,
+                     int64_t index,
+                     float* key,
+                     float* value);
+
+// All sequences of a step in one parallel region over sequence x kv head x block (few rows) or row
+// tile (many rows). Decode reads 2 * kv_heads * tokens * head_dim elements: memory bound.
+void paged_attention(const PagedAttention& attention, std::span<const AttentionSequence> sequences);
+
+// The specification: double accumulation, one softmax over all visible tokens. The fast one differs
+// by at most 2e-5 relative to the largest |value| seen.
+void paged_attention_reference(const PagedAttention& attention,
+                               std::span<const AttentionSequence> sequences);
+
+}  // namespace adze::kernels
