@@ -1,1 +1,42 @@
-# Thin: each target calls the tool that does the work.
+# Thin: each target calls the tool that does the work. `make` alone lists them.
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 600
+export JOBS ?= $(shell tools/jobs)
+
+.PHONY: help deps deps-build deps-test deps-lint build test demo install sanitize fuzz lint
+
+help:          ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+deps:          ## install what building and running need: packages, libtorch, the default model
+	@tools/deps build libtorch model
+
+deps-build:
+	@tools/deps build libtorch
+
+deps-test:     ## install what testing needs beyond that: the fuzzing compiler
+	@tools/deps test
+
+deps-lint:
+	@tools/deps lint
+
+build: deps-build ## build/adze, optimised
+	@tools/build adze
+
+test: deps deps-test ## build everything, run every test, fuzz each reader for 5 s
+	@tools/test
+
+demo: deps build ## answer a prompt with the default model
+	@tools/demo
+
+install: build ## copy the program and its libraries below PREFIX (/usr/local)
+	@cmake --install build/release --prefix "$(PREFIX)"
+
+sanitize: deps-build ## unit tests under address, undefined-behaviour and thread sanitizers
+	@tools/sanitize
+
+fuzz: deps-build deps-test ## fuzz each reader for FUZZ_SECONDS (600)
+	@tools/fuzz $(FUZZ_SECONDS)
+
+lint: deps-build deps-lint ## format and clang-tidy of the files that differ from LINT_BASE
+	@tools/lint

@@ -1,19 +1,30 @@
 # adze_layer(<folder> [LINK <library>...]): one static library from src/<folder>, and its tests
 # (*_test.cpp beside the sources) in one program. A layer sees the layers that LAYERS.txt puts below.
+# A folder without sources declares nothing.
 set(adze_known_layers "" CACHE INTERNAL "layers declared so far, as level:name")
 
 function(adze_layer name)
   cmake_parse_arguments(layer "" "" "LINK" ${ARGN})
   file(STRINGS ${CMAKE_SOURCE_DIR}/LAYERS.txt line REGEX "^[0-9]+ ${name}$")
+  if(NOT line)
+    message(FATAL_ERROR "layer ${name} has no line in LAYERS.txt")
+  endif()
   string(REGEX REPLACE " .*" "" level "${line}")
 
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
   set(tests ${sources})
   set(benches ${sources})
-  list(FILTER sources EXCLUDE REGEX "_(test|bench|fuzz)\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cpp$")
   list(FILTER sources EXCLUDE REGEX "/main\\.cpp$")
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
   list(FILTER benches INCLUDE REGEX "_bench\\.cpp$")
+  if(ADZE_CUDA)
+    file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cu)
+    list(APPEND sources ${cuda_sources})
+  endif()
+  if(NOT sources)
+    return()
+  endif()
 
   set(below "")
   foreach(known ${adze_known_layers})
@@ -24,18 +35,15 @@ function(adze_layer name)
       list(PREPEND below adze_${known_name})
     endif()
   endforeach()
+  add_library(adze_${name} STATIC ${sources})
+  target_include_directories(adze_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(adze_${name} PUBLIC ${below} ${layer_LINK} PRIVATE adze_warnings)
+  set(adze_known_layers ${adze_known_layers} ${level}:${name} CACHE INTERNAL "")
 
-  if(sources)
-    add_library(adze_${name} STATIC ${sources})
-    target_include_directories(adze_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
-    target_link_libraries(adze_${name} PUBLIC ${below} ${layer_LINK} PRIVATE adze_warnings)
-    set(adze_known_layers ${adze_known_layers} ${level}:${name} CACHE INTERNAL "")
-  endif()
-  if(tests)
+  if(tests AND NOT ADZE_FUZZ)
     add_executable(${name}_test ${tests})
-    target_link_libraries(${name}_test PRIVATE adze_${name} adze_warnings GTest::gtest_main)
-    add_test(NAME unit.${name} COMMAND ${name}_test WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(unit.${name} PROPERTIES LABELS unit)
+    target_link_libraries(${name}_test PRIVATE adze_${name})
+    adze_test_program(${name}_test unit.${name} unit)
   endif()
   if(benches AND NOT ADZE_SANITIZE AND NOT ADZE_FUZZ)
     find_package(benchmark REQUIRED)
@@ -43,4 +51,30 @@ function(adze_layer name)
     target_link_libraries(${name}_bench PRIVATE adze_${name} adze_warnings
                           benchmark::benchmark_main)
   endif()
+endfunction()
+
+# adze_test_program(<target> <test> <label>): makes a program of GoogleTest tests a ctest test.
+function(adze_test_program target test label)
+  target_link_libraries(${target} PRIVATE adze_warnings GTest::gtest_main)
+  # A test need not be fast, but many are compiled: spend less on them than on what they test.
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  add_test(NAME ${test} COMMAND ${target} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  adze_test_properties(${test} ${label})
+endfunction()
+
+# What every ctest test sees: ADZE is the program, ADZE_SHARED a folder of larger data where a
+# check-out has one beside it.
+function(adze_test_properties test label)
+  set(environment GTEST_BRIEF=1 PYTHONDONTWRITEBYTECODE=1
+      PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/support
+      UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1)
+  if(TARGET torch)
+    list(APPEND environment ADZE=${CMAKE_BINARY_DIR}/adze)
+  endif()
+  cmake_path(SET shared NORMALIZE ${CMAKE_SOURCE_DIR}/../shared)
+  if(IS_DIRECTORY ${shared})
+    list(APPEND environment ADZE_SHARED=${shared})
+  endif()
+  set_tests_properties(${test} PROPERTIES LABELS ${label} ENVIRONMENT "${environment}"
+                       SKIP_RETURN_CODE 77)
 endfunction()

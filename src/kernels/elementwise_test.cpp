@@ -1,4 +1,4 @@
-// rms_norm, swiglu and rope against their references and closed forms.
+// rms_norm, swiglu, rope and the cross-entropy against their references and closed forms.
 #include <cmath>
 #include <vector>
 
@@ -8,6 +8,7 @@
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/simd.h"
+#include "kernels/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "kernels/swiglu/swiglu.h"
 
 namespace adze::kernels {
@@ -74,6 +75,21 @@ TEST_P(ElementwiseTest, SwigluOfExtremeGatesStaysFinite) {
   swiglu(gate.data(), up.data(), 1, 16, y.data());
   EXPECT_NEAR(y[0], 0.0F, 1e-30F);
   EXPECT_FLOAT_EQ(y[1], 200.0F);
+}
+
+TEST_P(ElementwiseTest, CrossEntropyAgreesWithTheReference) {
+  for (const int64_t columns : {1, 15, 300, 5000}) {
+    const auto logits = random_floats(5 * columns, 8, 30);
+    const std::vector<int32_t> targets = {0, static_cast<int32_t>(columns / 2),
+                                          static_cast<int32_t>(columns - 1), 0, 0};
+    std::vector<float> fast(5);
+    std::vector<float> slow(5);
+    softmax_cross_entropy(logits.data(), targets.data(), 5, columns, fast.data());
+    softmax_cross_entropy_reference(logits.data(), targets.data(), 5, columns, slow.data());
+    for (size_t i = 0; i < fast.size(); ++i) {
+      ASSERT_NEAR(fast[i], slow[i], 2e-5) << columns;
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, ElementwiseTest, testing::ValuesIn(supported_isas()),

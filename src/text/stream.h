@@ -20,8 +20,9 @@ class Utf8Stream {
   std::string held_;
 };
 
-// Finds the earliest of several stop strings in streamed text. Text that could still become a stop
-// string is held back; the stop string itself is never given out.
+// Finds the earliest of several stop strings in streamed text: the one that ends first, and of
+// those the longest, so that the result does not depend on how the text is cut. Text that could
+// still become a stop string is held back; the stop string itself is never given out.
 class StopMatcher {
  public:
   explicit StopMatcher(std::vector<std::string> stops);  // throws InvalidOption for an empty string
@@ -31,7 +32,17 @@ class StopMatcher {
   std::string finish();  // what was held back, when generation ended without a stop string
 
  private:
-  std::vector<std::string> stops_;
+  // One stop string and how much of it the text's end matches (Knuth, Morris, Pratt: "Fast pattern
+  // matching in strings", 1977), so that each byte costs O(1) however repetitive both are.
+  struct Stop {
+    std::string text;
+    std::vector<size_t> borders;  // for each front part, its longest proper front that also ends it
+    size_t matched = 0;
+
+    void advance(char byte);
+  };
+
+  std::vector<Stop> stops_;
   std::string held_;
   bool stopped_ = false;
 };

@@ -1,6 +1,7 @@
 #pragma once
 // Text <-> token ids. The specification is plain data (data/tokenizer_files makes it from GGUF
-// metadata), so that nothing here knows a file format.
+// metadata), so that nothing here knows a file format. Text is not normalised: where a reference
+// tokenizer applies NFC first (Qwen2), text that is not NFC gives other ids and survives unchanged.
 
 #include <cstdint>
 #include <memory>
@@ -15,11 +16,11 @@ namespace adze::text {
 enum class TokenKind : uint8_t { kNormal, kUnknown, kControl, kUserDefined, kUnused, kByte };
 
 struct TokenizerSpec {
-  std::string model = "gpt2";         // "gpt2": byte-level BPE
-  std::string pre_tokenizer;          // "smollm", "gpt-2", "llama-bpe", "qwen2", ...
-  std::vector<std::string> tokens;    // byte-level BPE: in GPT-2's printable alphabet
-  std::vector<TokenKind> kinds;       // one a token
-  std::vector<std::string> merges;    // "left right", best first
+  std::string model = "gpt2";       // "gpt2": byte-level BPE
+  std::string pre_tokenizer;        // "smollm", "gpt-2", "llama-bpe", "qwen2", ...
+  std::vector<std::string> tokens;  // byte-level BPE: in GPT-2's printable alphabet
+  std::vector<TokenKind> kinds;     // one a token
+  std::vector<std::string> merges;  // "left right", best first
   std::optional<int32_t> begin_of_text;
   std::optional<int32_t> end_of_text;
   std::optional<int32_t> unknown;
@@ -29,7 +30,7 @@ struct TokenizerSpec {
 
 enum class SpecialTokens {
   kParse,  // "<|im_end|>" in the text becomes the control token
-  kPlain,  // it is ordinary text (untrusted input)
+  kPlain,  // it is ordinary text (untrusted input); user-defined tokens still match as a whole
 };
 
 class Tokenizer {
@@ -40,15 +41,23 @@ class Tokenizer {
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;
 
-  // Any bytes; invalid UTF-8 encodes byte by byte, so decode(encode(x)) == x for byte-level BPE.
+  // Any bytes, and decode(encode(x)) == x for byte-level BPE with a token for each byte value. A
+  // byte that is not part of a well-formed UTF-8 sequence is a piece of its own, and the text
+  // before and after it is pre-tokenized as if it ended and began there. Bytes in missing_bytes()
+  // are left out, as in the reference tokenizers. add_begin_of_text is the caller's business.
   std::vector<int32_t> encode(std::string_view text, SpecialTokens special) const;
   // The bytes of the tokens; control tokens give their text only if asked.
   // Throws core::Error for an id outside [0, vocab_size).
   std::string decode(std::span<const int32_t> ids, bool with_control_tokens = true) const;
 
   const std::string& token_bytes(int32_t id) const;  // decoded bytes, e.g. " the"
-  bool is_control(int32_t id) const;
-  std::optional<int32_t> find(std::string_view text) const;  // id of the token with these bytes
+  bool is_control(int32_t id) const;                 // control and unknown tokens
+  // Id of the token with these bytes; where several have them, an ordinary one before a control
+  // one.
+  std::optional<int32_t> find(std::string_view text) const;
+  // Byte values without a token of their own, ascending: encode() leaves them out. Vocabularies
+  // such as SmolLM2's lack some control bytes and bytes of rare planes.
+  const std::string& missing_bytes() const;
   // Ids after which generation ends: end of text and what templates end a turn with
   // (<|im_end|>, <|eot_id|>, <|endoftext|>, <end_of_turn>, ...), as far as they are control tokens.
   const std::vector<int32_t>& end_of_generation() const;

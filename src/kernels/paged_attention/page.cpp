@@ -113,12 +113,12 @@ int64_t attention_page_bytes(const AttentionShape& shape, TensorType type) {
   return 2 * shape.kv_heads * shape.head_dim * kPageTokens * element_bytes(type);
 }
 
-void write_page_token(const AttentionShape& shape,
-                      TensorType type,
-                      const float* key,
-                      const float* value,
-                      int64_t index,
-                      std::byte* page) {
+void write_page_token_reference(const AttentionShape& shape,
+                                TensorType type,
+                                const float* key,
+                                const float* value,
+                                int64_t index,
+                                std::byte* page) {
   for (int64_t head = 0; head < shape.kv_heads; ++head) {
     for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
       put(type, page, key_index(shape, head, dim, index), key[head * shape.head_dim + dim]);

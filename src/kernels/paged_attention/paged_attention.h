@@ -54,13 +54,22 @@ struct PagedAttention {
 // Bytes of one page.
 int64_t attention_page_bytes(const AttentionShape& shape, core::TensorType type);
 
-// Writes one token's key and value [kv_heads, head_dim] to place `index` (0..31) of a page.
-void write_page_token(const AttentionShape& shape,
-                      core::TensorType type,
-                      const float* key,
-                      const float* value,
-                      int64_t index,
-                      std::byte* page);
+// Writes `count` tokens' key and value [count, kv_heads, head_dim] to places first .. first + count
+// of a page; first + count <= 32.
+void write_page_tokens(const AttentionShape& shape,
+                       core::TensorType type,
+                       const float* key,
+                       const float* value,
+                       int64_t first,
+                       int64_t count,
+                       std::byte* page);
+// The specification, for one token.
+void write_page_token_reference(const AttentionShape& shape,
+                                core::TensorType type,
+                                const float* key,
+                                const float* value,
+                                int64_t index,
+                                std::byte* page);
 // The inverse, for repacking; exact.
 void read_page_token(const AttentionShape& shape,
                      core::TensorType type,

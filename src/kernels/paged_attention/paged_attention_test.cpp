@@ -38,8 +38,8 @@ struct Cache {
         key[i] = static_cast<float>(rng.next_uniform() * 4 - 2);
         value[i] = static_cast<float>(rng.next_uniform() * 2 - 1);
       }
-      write_page_token(shape, type, key.data(), value.data(), token % kPageTokens,
-                       storage.back().data());
+      write_page_token_reference(shape, type, key.data(), value.data(), token % kPageTokens,
+                                 storage.back().data());
     }
     for (const auto& page : storage) {
       pages.push_back(page.data());
@@ -149,8 +149,8 @@ TEST_P(PagedAttentionTest, UnrotatedKeysGiveWhatRotatedKeysGive) {
     read_page_token(shape, TensorType::kF32, page.data(), token % kPageTokens, key.data(),
                     value.data());
     rope(table, key.data(), &token, 1, shape.kv_heads, key.data());
-    write_page_token(shape, TensorType::kF32, key.data(), value.data(), token % kPageTokens,
-                     page.data());
+    write_page_tokens(shape, TensorType::kF32, key.data(), value.data(), token % kPageTokens, 1,
+                      page.data());
     rotated.pages[static_cast<size_t>(token / kPageTokens)] = page.data();
   }
   const int64_t half = shape.head_dim / 2;
@@ -179,6 +179,26 @@ TEST_P(PagedAttentionTest, UnrotatedKeysGiveWhatRotatedKeysGive) {
   }
 }
 
+TEST_P(PagedAttentionTest, TokensAreWrittenAsTheReferenceWritesThem) {
+  for (const auto& shape : {make_shape(4, 2, 16), make_shape(3, 3, 48)}) {
+    for (const TensorType type : {TensorType::kF32, TensorType::kF16}) {
+      const int64_t width = shape.kv_heads * shape.head_dim;
+      const auto key = random_queries(make_shape(shape.kv_heads, 1, shape.head_dim), 32, 23);
+      const auto value = random_queries(make_shape(shape.kv_heads, 1, shape.head_dim), 32, 29);
+      for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 32}, {5, 1}, {3, 18}}) {
+        std::vector<std::byte> fast(static_cast<size_t>(attention_page_bytes(shape, type)));
+        std::vector<std::byte> slow(fast.size());
+        write_page_tokens(shape, type, key.data(), value.data(), first, count, fast.data());
+        for (int64_t i = 0; i < count; ++i) {
+          write_page_token_reference(shape, type, key.data() + i * width, value.data() + i * width,
+                                     first + i, slow.data());
+        }
+        ASSERT_EQ(fast, slow) << first << ' ' << count;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Isa, PagedAttentionTest, testing::ValuesIn(supported_isas()),
                          [](const auto& instance) { return instance.param; });
 
@@ -190,7 +210,7 @@ TEST(PagedAttention, TokensComeBackAsWritten) {
   std::vector<std::byte> copy(cache.storage[1].size(), static_cast<std::byte>(0xFF));
   for (int64_t index = 0; index < 8; ++index) {
     read_page_token(shape, TensorType::kF32, cache.pages[1], index, key.data(), value.data());
-    write_page_token(shape, TensorType::kF32, key.data(), value.data(), index, copy.data());
+    write_page_tokens(shape, TensorType::kF32, key.data(), value.data(), index, 1, copy.data());
   }
   EXPECT_EQ(copy, cache.storage[1]);
 }

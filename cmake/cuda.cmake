@@ -1,0 +1,15 @@
+# The CUDA back end: .cu files of every layer.
+if(NOT ADZE_CUDA)
+  return()
+endif()
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  message(FATAL_ERROR "ADZE_CUDA needs nvcc, which is not on the PATH; install the CUDA toolkit or "
+                      "use the preset `release`, which runs on the CPU")
+endif()
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80 90)
+endif()
+set(CMAKE_CUDA_STANDARD 20)
+enable_language(CUDA)

@@ -1,0 +1,14 @@
+#pragma once
+// SHA-256 (FIPS 180-4) as 64 lower-case hexadecimal digits.
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+
+namespace adze::formats {
+
+std::string sha256(std::span<const std::byte> bytes);
+std::string sha256_file(const std::filesystem::path& path);  // throws core::Error: cannot read
+
+}  // namespace adze::formats

@@ -1,0 +1,161 @@
+#include "infer/generator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "core/check.h"
+#include "core/error.h"
+#include "infer/append_tokens.h"
+#include "kv/cache_registry.h"
+#include "kv/rotation.h"
+#include "model/forward.h"
+
+namespace adze::infer {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Room for the longest text, for the pages that a cut packs anew, and for one fork of them.
+int64_t pool_bytes(const kv::KvStore& store, const kv::KvPolicy& policy, int64_t slots,
+                   int64_t context) {
+  const int64_t tokens = policy.most_cached(context);
+  const int64_t pages = (tokens + kv::kPageTokens - 1) / kv::kPageTokens + 4;
+  return 2 * slots * pages * std::max(store.raw_page_bytes(), store.sealed_page_bytes());
+}
+
+}  // namespace
+
+struct Generator::Implementation {
+  model::ModelPtr model;
+  int64_t context;
+  int64_t chunk;
+  kv::KvStorePtr store;
+  kv::KvPolicyPtr policy;
+  int64_t num_slots;
+  kv::PagePool pool;
+  kv::Rotation rotation;
+  SamplerWorkspace workspace;
+
+  Implementation(model::ModelPtr m, const CacheOptions& options)
+      : model(std::move(m)),
+        context(options.context > 0 ? options.context : model->spec.context_length),
+        chunk(options.prefill_chunk),
+        store(kv::make_store(options.kv_store, model->spec)),
+        policy(kv::make_policy(options.kv_policy)),
+        num_slots(static_cast<int64_t>(model->spec.owning_layers().size())),
+        pool(pool_bytes(*store, *policy, num_slots, context)),
+        rotation(model->spec.head_dim, model->spec.rope_base) {}
+
+  // Logits of the token after the last of `tokens`.
+  at::Tensor next_logits(kv::Sequence& sequence,
+                         std::span<const int32_t> tokens,
+                         const ProgressCallback& on_progress) {
+    at::Tensor last;  // [1, hidden_size]
+    append_tokens(*model, rotation, sequence, tokens, chunk,
+                  [&](int64_t first, const at::Tensor& hidden) {
+                    last = hidden.narrow(0, hidden.size(0) - 1, 1);
+                    if (on_progress) {
+                      on_progress(first + hidden.size(0));
+                    }
+                  });
+    return model::logits(*model, last);
+  }
+};
+
+void CacheOptions::validate() const {
+  if (context < 0 || context > (int64_t{1} << 30)) {
+    throw core::InvalidOption("context", std::to_string(context),
+                              "1 to 1073741824 tokens, or 0 for the model's own");
+  }
+  if (prefill_chunk < 1 || prefill_chunk > 65536) {
+    throw core::InvalidOption("prefill-chunk", std::to_string(prefill_chunk), "1 to 65536");
+  }
+}
+
+ContextFull::ContextFull(int64_t tokens, int64_t context)
+    : Error(fmt::format("[context] expected at most {} tokens, got {}; shorten the prompt or "
+                        "--max-tokens, use /reset in a chat, a larger --context, or an evicting "
+                        "--kv-policy such as window", context, tokens)) {}
+
+double GenerationResult::prefill_tokens_per_second() const {
+  return prefill_seconds > 0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0;
+}
+
+double GenerationResult::decode_tokens_per_second() const {
+  return decode_seconds > 0 ? static_cast<double>(decode_steps) / decode_seconds : 0;
+}
+
+Generator::Generator(std::shared_ptr<const model::Model> model, const CacheOptions& options) {
+  options.validate();
+  implementation_ = std::make_unique<Implementation>(std::move(model), options);
+}
+
+Generator::~Generator() = default;
+
+kv::Sequence Generator::new_sequence() {
+  Implementation& self = *implementation_;
+  return {self.pool, self.store, self.policy, self.num_slots};
+}
+
+int64_t Generator::context() const { return implementation_->context; }
+const model::Model& Generator::model() const { return *implementation_->model; }
+kv::PagePool& Generator::pool() { return implementation_->pool; }
+kv::Rotation& Generator::rotation() { return implementation_->rotation; }
+
+GenerationResult Generator::generate(kv::Sequence& sequence,
+                                     std::span<const int32_t> prompt,
+                                     const GenerationRequest& request,
+                                     const TokenCallback& on_token,
+                                     const ProgressCallback& on_progress) {
+  Implementation& self = *implementation_;
+  if (prompt.empty()) {
+    throw core::error("prompt", "expected at least one token, got none");
+  }
+  const auto prompt_tokens = static_cast<int64_t>(prompt.size());
+  // The first answer token needs no room: it is sampled from the prompt's logits.
+  if (!self.policy->evicts() && sequence.num_tokens() + prompt_tokens > self.context) {
+    throw ContextFull(sequence.num_tokens() + prompt_tokens, self.context);
+  }
+  const Sampler sampler(request.sampling, self.model->spec.vocab_size);
+  GenerationResult result;
+  result.prompt_tokens = prompt_tokens;
+  std::vector<int32_t> generated;
+
+  auto start = std::chrono::steady_clock::now();
+  at::Tensor logits = self.next_logits(sequence, prompt, on_progress);
+  result.prefill_seconds = seconds_since(start);
+  start = std::chrono::steady_clock::now();
+  while (static_cast<int64_t>(generated.size()) < request.max_tokens) {
+    SampledToken sampled = sampler.sample(
+        {logits.const_data_ptr<float>(), static_cast<size_t>(logits.size(1))},
+        {.prompt = prompt, .generated = generated}, generated.size(), self.workspace);
+    const int32_t token = sampled.token;
+    if (std::find(request.end_tokens.begin(), request.end_tokens.end(), token) !=
+        request.end_tokens.end()) {
+      result.finish = FinishReason::kStop;
+      break;
+    }
+    generated.push_back(token);
+    result.tokens.push_back(std::move(sampled));
+    if (!on_token(result.tokens.back())) {
+      result.finish = FinishReason::kStop;
+      break;
+    }
+    if (static_cast<int64_t>(generated.size()) == request.max_tokens) {
+      break;
+    }
+    if (!self.policy->evicts() && sequence.num_tokens() + 1 > self.context) {
+      result.finish = FinishReason::kContext;
+      break;
+    }
+    logits = self.next_logits(sequence, {&token, 1}, {});
+    ++result.decode_steps;
+  }
+  result.decode_seconds = seconds_since(start);
+  return result;
+}
+
+}  // namespace adze::infer

@@ -1,0 +1,120 @@
+#include "kv/cache_registry.h"
+
+#include <cmath>
+#include <utility>
+
+#include "core/error.h"
+
+namespace adze::kv {
+namespace {
+
+kernels::AttentionShape attention_shape(const model::ModelSpec& spec) {
+  return {.heads = spec.heads,
+          .kv_heads = spec.kv_heads,
+          .head_dim = spec.head_dim,
+          .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim)))};
+}
+
+StoreEntry plain_store(core::TensorType type, std::string summary) {
+  return {.name = std::string(core::info(type).name),
+          .summary = std::move(summary),
+          .defaults = nlohmann::json::object(),
+          .make = [type](const model::ModelSpec& spec, const nlohmann::json&) {
+            return make_plain_store(type, attention_shape(spec));
+          }};
+}
+
+template <class Options>
+Options read_options(const nlohmann::json& values) {
+  Options options;
+  core::options_from_json(core::list_options(options), values);
+  options.validate();
+  return options;
+}
+
+template <class Options>
+nlohmann::json default_values() {
+  Options options;
+  return core::options_to_json(core::list_options(options));
+}
+
+// "name:key=value,key=value" against the entry's keys; values take the type of the default.
+template <class Entry>
+std::pair<const Entry*, nlohmann::json> parse(std::string_view flag,
+                                              std::string_view text,
+                                              const std::vector<Entry>& entries) {
+  const std::string_view name = text.substr(0, text.find(':'));
+  std::vector<std::string> names;
+  const Entry* found = nullptr;
+  for (const Entry& entry : entries) {
+    names.push_back(entry.name);
+    found = entry.name == name ? &entry : found;
+  }
+  if (found == nullptr) {
+    const std::string nearest = core::nearest_name(name, names);
+    throw core::UsageError(fmt::format("[{}] expected one of {}, got {}{}", flag,
+                                       fmt::join(names, ", "), name,
+                                       nearest.empty() ? "" : "; did you mean " + nearest + "?"));
+  }
+  auto values = nlohmann::json::object();
+  std::string_view rest = name.size() < text.size() ? text.substr(name.size() + 1) : "";
+  while (!rest.empty()) {
+    const std::string_view item = rest.substr(0, rest.find(','));
+    rest = item.size() < rest.size() ? rest.substr(item.size() + 1) : "";
+    const size_t equals = item.find('=');
+    const std::string key(item.substr(0, equals));
+    if (equals == std::string_view::npos || !found->defaults.contains(key)) {
+      std::vector<std::string> keys;
+      for (const auto& [known, value] : found->defaults.items()) {
+        keys.push_back(known + "=" + value.dump());
+      }
+      throw core::UsageError(
+          fmt::format("[{}] {}: expected key=value with {}, got {}", flag, name,
+                      keys.empty() ? "no keys" : fmt::format("{}", fmt::join(keys, " or ")), item));
+    }
+    const std::string value(item.substr(equals + 1));
+    const nlohmann::json parsed = nlohmann::json::parse(value, nullptr, false);
+    values[key] = parsed.is_discarded() || found->defaults[key].is_string() ? nlohmann::json(value)
+                                                                            : parsed;
+  }
+  return {found, values};
+}
+
+}  // namespace
+
+std::vector<StoreEntry>& store_entries() {
+  static std::vector<StoreEntry> entries = {
+      plain_store(core::TensorType::kF32, "exact, 4 bytes a value"),
+      plain_store(core::TensorType::kF16, "half precision, 2 bytes a value"),
+  };
+  return entries;
+}
+
+std::vector<PolicyEntry>& policy_entries() {
+  static std::vector<PolicyEntry> entries = {
+      {.name = "full",
+       .summary = "every token stays",
+       .defaults = nlohmann::json::object(),
+       .make = [](const nlohmann::json&) { return make_full_policy(); }},
+      {.name = "window",
+       .summary = "the first and the last tokens stay (attention sinks)",
+       .defaults = default_values<WindowOptions>(),
+       .make =
+           [](const nlohmann::json& values) {
+             return make_window_policy(read_options<WindowOptions>(values));
+           }},
+  };
+  return entries;
+}
+
+KvStorePtr make_store(std::string_view text, const model::ModelSpec& spec) {
+  const auto [entry, values] = parse("kv-store", text, store_entries());
+  return entry->make(spec, values);
+}
+
+KvPolicyPtr make_policy(std::string_view text) {
+  const auto [entry, values] = parse("kv-policy", text, policy_entries());
+  return entry->make(values);
+}
+
+}  // namespace adze::kv

@@ -1,0 +1,106 @@
+#include "kv/cached_attention.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "core/check.h"
+#include "tensor/operations.h"
+
+namespace adze::kv {
+namespace {
+
+std::vector<int64_t> slots_of_layers(const model::ModelSpec& spec) {
+  const auto owners = spec.owning_layers();
+  std::vector<int64_t> slots;
+  for (const int64_t source : spec.kv_source) {
+    slots.push_back(std::lower_bound(owners.begin(), owners.end(), source) - owners.begin());
+  }
+  return slots;
+}
+
+}  // namespace
+
+CachedAttention::CachedAttention(const model::ModelSpec& spec,
+                                 Rotation& rotation,
+                                 std::vector<StepRows> step)
+    : spec_(spec),
+      rotation_(rotation),
+      step_(std::move(step)),
+      slot_of_layer_(slots_of_layers(spec)) {
+  for (const StepRows& part : step_) {
+    rotation_.reserve_positions(part.sequence->num_tokens() + part.rows);
+  }
+}
+
+// Rotates rows [row, row + count) of heads to positions first, first + 1, ...
+void CachedAttention::rotate_rows(
+    int64_t first, int64_t count, int64_t row, int64_t heads, float* rows) {
+  positions_.resize(static_cast<size_t>(count));
+  std::iota(positions_.begin(), positions_.end(), first);
+  rows += row * heads * spec_.head_dim;
+  kernels::rope(rotation_.table(), rows, positions_.data(), count, heads, rows);
+}
+
+at::Tensor CachedAttention::attend(int64_t layer,
+                                   const at::Tensor& query,
+                                   const at::Tensor& key,
+                                   const at::Tensor& value) {
+  const int64_t slot = slot_of_layer_[static_cast<size_t>(layer)];
+  const bool owner = spec_.kv_source[static_cast<size_t>(layer)] == layer;
+  core::check(owner == key.defined(), "keys come with their owning layer");
+  // NOTE: rotates in place. The projections were made for this call and nobody else reads them.
+  auto* query_rows = query.mutable_data_ptr<float>();
+  int64_t row = 0;
+  for (const StepRows& part : step_) {
+    Sequence& sequence = *part.sequence;
+    const bool ranks = sequence.policy().needs().rank_positions;
+    const int64_t cached = sequence.cached_tokens(slot) - (owner ? 0 : part.rows);
+    const int64_t first = ranks ? cached : sequence.num_tokens();
+    rotate_rows(first, part.rows, row, spec_.heads, query_rows);
+    if (owner) {
+      auto* key_rows = key.mutable_data_ptr<float>();
+      if (!ranks) {
+        rotate_rows(first, part.rows, row, spec_.kv_heads, key_rows);
+      }
+      const int64_t offset = row * spec_.kv_width();
+      sequence.store().append(sequence.pool(), sequence.slot(slot), key_rows + offset,
+                              value.const_data_ptr<float>() + offset, part.rows);
+    }
+    row += part.rows;
+  }
+  at::Tensor output = tensor::empty_floats(query.size(0), query.size(1));
+  attend_groups(slot, query_rows, output.mutable_data_ptr<float>());
+  return output;
+}
+
+void CachedAttention::attend_groups(int64_t slot, const float* query, float* output) {
+  // Sequences of one store and key form go in one call; a step rarely has more than two groups.
+  std::vector<bool> done(step_.size(), false);
+  const int64_t width = spec_.heads * spec_.head_dim;
+  for (size_t leader = 0; leader < step_.size(); ++leader) {
+    if (done[leader]) {
+      continue;
+    }
+    const KvStore& store = step_[leader].sequence->store();
+    const bool ranks = step_[leader].sequence->policy().needs().rank_positions;
+    std::vector<SequenceRows> group;
+    int64_t longest = 0;
+    int64_t row = 0;
+    for (size_t i = 0; i < step_.size(); ++i) {
+      const Sequence& sequence = *step_[i].sequence;
+      if (&sequence.store() == &store && sequence.policy().needs().rank_positions == ranks) {
+        group.push_back({.pages = &sequence.slot(slot),
+                         .query = query + row * width,
+                         .output = output + row * width,
+                         .rows = step_[i].rows});
+        longest = std::max(longest, sequence.cached_tokens(slot));
+        done[i] = true;
+      }
+      row += step_[i].rows;
+    }
+    store.attend(group, ranks ? rotation_.key_rotation(longest) : kernels::KeyRotation());
+  }
+}
+
+}  // namespace adze::kv

@@ -1,0 +1,116 @@
+#include "kv/page_pool.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "core/check.h"
+
+namespace adze::kv {
+
+struct PageRef::Page {
+  PagePool* pool;
+  std::byte* data;
+  int64_t bytes;
+  int64_t references;  // 0: spare
+};
+
+PageRef::PageRef(const PageRef& other) : page_(other.page_) {
+  if (page_ != nullptr) {
+    ++page_->references;
+  }
+}
+
+PageRef::PageRef(PageRef&& other) noexcept : page_(std::exchange(other.page_, nullptr)) {}
+
+PageRef& PageRef::operator=(PageRef other) noexcept {
+  std::swap(page_, other.page_);
+  return *this;
+}
+
+PageRef::~PageRef() {
+  if (page_ != nullptr && --page_->references == 0) {
+    page_->pool->release(page_);
+  }
+}
+
+std::byte* PageRef::data() const { return page_->data; }
+int64_t PageRef::bytes() const { return page_->bytes; }
+bool PageRef::shared() const { return page_->references > 1; }
+
+PagePool::PagePool(int64_t budget_bytes) : budget_bytes_(budget_bytes) {}
+
+PagePool::~PagePool() {
+  // A reference that outlives its pool is our bug; destructors cannot throw, so the pages leak.
+  if (used_bytes_ == 0) {
+    trim();
+  }
+}
+
+PageRef PagePool::allocate(int64_t bytes) {
+  core::check(bytes > 0, "page bytes, got ", bytes);
+  if (used_bytes_ + bytes > budget_bytes_) {
+    throw CacheFull(fmt::format("[cache] expected at most {} bytes in all, got {} in use and {} more",
+                                budget_bytes_, used_bytes_, bytes));
+  }
+  PageRef::Page* page = nullptr;
+  auto& spare = spare_[bytes];
+  if (!spare.empty()) {
+    page = spare.back();
+    spare.pop_back();
+    page->references = 1;
+  } else {
+    const size_t rounded = static_cast<size_t>((bytes + 63) / 64 * 64);
+    auto* data = static_cast<std::byte*>(std::aligned_alloc(64, rounded));
+    if (data == nullptr) {
+      throw CacheFull(fmt::format("[cache] the system gave no {} bytes", bytes));
+    }
+    page = new PageRef::Page{this, data, bytes, 1};
+    pages_.push_back(page);
+  }
+  used_bytes_ += bytes;
+  peak_bytes_ = std::max(peak_bytes_, used_bytes_);
+  return PageRef(page);
+}
+
+PageRef PagePool::copy(const PageRef& source) {
+  PageRef target = allocate(source.bytes());
+  std::memcpy(target.data(), source.data(), static_cast<size_t>(source.bytes()));
+  return target;
+}
+
+void PagePool::release(PageRef::Page* page) {
+  used_bytes_ -= page->bytes;
+  spare_[page->bytes].push_back(page);
+}
+
+PoolAudit PagePool::audit() const {
+  PoolAudit result;
+  for (const PageRef::Page* page : pages_) {
+    if (page->references > 0) {
+      ++result.live_pages;
+      result.live_bytes += page->bytes;
+    } else {
+      result.spare_bytes += page->bytes;
+    }
+  }
+  core::check(result.live_bytes == used_bytes_, "pool counts ", used_bytes_, " bytes, pages hold ",
+              result.live_bytes);
+  return result;
+}
+
+void PagePool::trim() {
+  std::erase_if(pages_, [](PageRef::Page* page) {
+    if (page->references > 0) {
+      return false;
+    }
+    std::free(page->data);  // NOLINT(cppcoreguidelines-no-malloc): from aligned_alloc
+    delete page;
+    return true;
+  });
+  spare_.clear();
+}
+
+}  // namespace adze::kv

@@ -1,0 +1,48 @@
+#pragma once
+// The weight of a linear layer, in whatever form it is stored: y [rows, outputs] = x [rows, columns]
+// · Wᵀ. A model holds these by shared ownership, so that adapters and tied layers share them.
+
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/tensor_type.h"
+#include "tensor/aten.h"
+
+namespace adze::tensor {
+
+class LinearWeight {
+ public:
+  virtual ~LinearWeight() = default;
+
+  virtual at::Tensor apply(const at::Tensor& x) const = 0;
+  // Rows of W as f32 [rows.size(), columns]: what an embedding looks up.
+  virtual at::Tensor rows(std::span<const int64_t> rows) const = 0;
+
+  virtual int64_t outputs() const = 0;
+  virtual int64_t columns() const = 0;
+  virtual int64_t bytes() const = 0;  // resident
+  virtual core::TensorType type() const = 0;
+};
+using LinearWeightPtr = std::shared_ptr<const LinearWeight>;
+
+// Stored blocks in panels (kernels/packed_matmul): for inference. Throws core::Error where the type
+// has no packed form or the columns are no multiple of 32.
+// source_rows: `outputs` pointers to stored rows, in the order that the outputs shall have.
+LinearWeightPtr make_packed_weight(core::TensorType type,
+                                   int64_t columns,
+                                   std::span<const std::byte* const> source_rows);
+
+// An f32 tensor [outputs, columns] that may need a gradient: for training, and for devices other
+// than the CPU. Without a gradient on the CPU it gives the bits of the packed f32 form.
+LinearWeightPtr make_dense_weight(at::Tensor weight);
+
+// Several weights over the same x; packed ones run in one parallel region.
+std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*> weights,
+                                       const at::Tensor& x);
+
+}  // namespace adze::tensor

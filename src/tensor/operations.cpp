@@ -1,0 +1,97 @@
+#include "tensor/operations.h"
+
+#include <algorithm>
+
+#include <ATen/ops/empty.h>
+
+#include "core/check.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/swiglu/swiglu.h"
+
+namespace adze::tensor {
+namespace {
+
+void check_rows(const at::Tensor& x, int64_t columns) {
+  core::check(x.dim() == 2 && x.size(1) == columns, "rows of ", columns, " columns, got dim ",
+              x.dim());
+  core::check(x.is_contiguous() && x.scalar_type() == at::kFloat, "contiguous f32 rows");
+}
+
+}  // namespace
+
+at::Tensor empty_floats(int64_t rows, int64_t columns) {
+  return at::empty({rows, columns}, at::kFloat);
+}
+
+at::Tensor empty_bytes(int64_t bytes) { return at::empty({bytes}, at::kByte); }
+
+at::Tensor from_integers(std::span<const int64_t> values) {
+  at::Tensor result = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
+  std::copy(values.begin(), values.end(), result.mutable_data_ptr<int64_t>());
+  return result;
+}
+
+at::Tensor from_integers(std::span<const int32_t> values) {
+  at::Tensor result = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
+  std::copy(values.begin(), values.end(), result.mutable_data_ptr<int64_t>());
+  return result;
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  const int64_t columns = weight.size(0);
+  check_rows(x, columns);
+  at::Tensor y = empty_floats(x.size(0), columns);
+  kernels::rms_norm({.x = x.const_data_ptr<float>(),
+                     .delta = nullptr,
+                     .sum = nullptr,
+                     .weight = weight.const_data_ptr<float>(),
+                     .y = y.mutable_data_ptr<float>(),
+                     .rows = x.size(0),
+                     .columns = columns,
+                     .epsilon = static_cast<float>(epsilon)});
+  return y;
+}
+
+std::pair<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x,
+                                               const at::Tensor& delta,
+                                               const at::Tensor& weight,
+                                               double epsilon) {
+  const int64_t columns = weight.size(0);
+  check_rows(x, columns);
+  check_rows(delta, columns);
+  at::Tensor sum = empty_floats(x.size(0), columns);
+  at::Tensor y = empty_floats(x.size(0), columns);
+  kernels::rms_norm({.x = x.const_data_ptr<float>(),
+                     .delta = delta.const_data_ptr<float>(),
+                     .sum = sum.mutable_data_ptr<float>(),
+                     .weight = weight.const_data_ptr<float>(),
+                     .y = y.mutable_data_ptr<float>(),
+                     .rows = x.size(0),
+                     .columns = columns,
+                     .epsilon = static_cast<float>(epsilon)});
+  return {sum, y};
+}
+
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  check_rows(gate, gate.size(1));
+  check_rows(up, gate.size(1));
+  at::Tensor y = empty_floats(gate.size(0), gate.size(1));
+  kernels::swiglu(gate.const_data_ptr<float>(), up.const_data_ptr<float>(), gate.size(0),
+                  gate.size(1), y.mutable_data_ptr<float>());
+  return y;
+}
+
+at::Tensor take_rows(const at::Tensor& x, std::span<const int64_t> rows) {
+  check_rows(x, x.size(1));
+  const int64_t columns = x.size(1);
+  at::Tensor y = empty_floats(static_cast<int64_t>(rows.size()), columns);
+  const float* source = x.const_data_ptr<float>();
+  float* target = y.mutable_data_ptr<float>();
+  for (const int64_t row : rows) {
+    core::check(row >= 0 && row < x.size(0), "row within ", x.size(0), ", got ", row);
+    target = std::copy_n(source + row * columns, columns, target);
+  }
+  return y;
+}
+
+}  // namespace adze::tensor

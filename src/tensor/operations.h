@@ -1,0 +1,29 @@
+#pragma once
+// Operations of the forward pass over rows. Inputs are f32, contiguous, on the CPU; without a
+// gradient they go straight to the kernel of the same name.
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "tensor/aten.h"
+
+namespace adze::tensor {
+
+at::Tensor empty_floats(int64_t rows, int64_t columns);  // [rows, columns], uninitialised
+at::Tensor empty_bytes(int64_t bytes);                   // [bytes], 64-byte aligned
+at::Tensor from_integers(std::span<const int64_t> values);  // [values.size()] int64
+at::Tensor from_integers(std::span<const int32_t> values);  // the same, widened
+
+// [rows, columns] normed by weight [columns].
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+// {x + delta, rms_norm(x + delta)}
+std::pair<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x,
+                                               const at::Tensor& delta,
+                                               const at::Tensor& weight,
+                                               double epsilon);
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);  // all [rows, columns]
+at::Tensor take_rows(const at::Tensor& x, std::span<const int64_t> rows);  // [rows.size(), ...]
+
+}  // namespace adze::tensor
