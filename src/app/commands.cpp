@@ -1,9 +1,22 @@
 #include "app/commands.h"
 
+#include "cli/inspect_command.h"
+#include "cli/model_commands.h"
+#include "cli/store_commands.h"
+#include "cli/token_commands.h"
+
 namespace adze::app {
 
 const std::vector<core::Command>& commands() {
-  static const std::vector<core::Command> kCommands = {};
+  static const std::vector<core::Command> kCommands = {cli::pull_command(),
+                                                       cli::list_command(),
+                                                       cli::remove_command(),
+                                                       cli::inspect_command(),
+                                                       cli::generate_command(),
+                                                       cli::chat_command(),
+                                                       cli::perplexity_command(),
+                                                       cli::tokenize_command(),
+                                                       cli::detokenize_command()};
   return kCommands;
 }
 

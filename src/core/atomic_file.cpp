@@ -1,5 +1,6 @@
 #include "core/atomic_file.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -9,9 +10,18 @@
 #include "core/error.h"
 
 namespace adze::core {
+namespace {
+
+// Two writers of one target, in two processes or in one, must not share a temporary file.
+std::string unique_suffix() {
+  static std::atomic<int64_t> count = 0;
+  return fmt::format(".partial-{}-{}", ::getpid(), count++);
+}
+
+}  // namespace
 
 AtomicFile::AtomicFile(const std::filesystem::path& target)
-    : target_(target), temporary_(target.string() + fmt::format(".partial-{}", ::getpid())) {
+    : target_(target), temporary_(target.string() + unique_suffix()) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor_ < 0) {
     fail("create");

@@ -38,10 +38,11 @@ struct CommandLine {
   bool optional_positionals = false;
 };
 
-// Parses flags (--name VALUE, --name=VALUE, --switch) into the options. Also understands --help,
-// --config FILE.json (flags win over it) and --dump-config. Returns false when --help or
-// --dump-config has been printed and the command has nothing left to do.
-// Throws UsageError: unknown flag (with the nearest name), missing value, wrong type.
+// Parses flags (--name VALUE, --name=VALUE, --switch, --no-switch, --list VALUE VALUE) into the
+// options. Also understands --help, --config FILE.json (flags win over it) and --dump-config.
+// A list ends at the next word that begins with "--"; after a word "--" all are positional.
+// Returns false when --help or --dump-config has been printed and the command has nothing left to
+// do. Throws UsageError: unknown flag (with the nearest name), missing value, wrong type.
 bool parse_command_line(const CommandLine& line, const std::vector<std::string>& arguments);
 
 // The text of --help: flags with defaults.

@@ -1,8 +1,11 @@
 #include "core/options.h"
 
 #include <algorithm>
+#include <charconv>
+#include <limits>
 #include <numeric>
 
+#include "core/check.h"
 #include "core/error.h"
 
 namespace adze::core {
@@ -41,7 +44,10 @@ bool has_type(const nlohmann::json& value) {
   } else if constexpr (std::is_same_v<T, uint64_t>) {
     return value.is_number_unsigned();
   } else if constexpr (std::is_integral_v<T>) {
-    return value.is_number_integer();
+    // The JSON reader keeps what only fits an unsigned number as one.
+    return value.is_number_integer() &&
+           (!value.is_number_unsigned() ||
+            value.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<T>::max()));
   } else if constexpr (std::is_floating_point_v<T>) {
     return value.is_number();
   } else if constexpr (std::is_same_v<T, std::string>) {
@@ -68,6 +74,48 @@ void value_from_json(const std::string& name,
     return;
   }
   value_from_json(name, member.emplace(), value);
+}
+
+template <class T>
+void value_from_text(const std::string& name, T& member, const std::string& word) {
+  if constexpr (std::is_same_v<T, std::string>) {
+    member = word;
+  } else if constexpr (std::is_same_v<T, bool>) {
+    if (word != "true" && word != "false") {
+      throw InvalidOption(name, word, json_type_name<T>());
+    }
+    member = word == "true";
+  } else {
+    const char* end = word.data() + word.size();
+    const auto [stop, code] = std::from_chars(word.data(), end, member);
+    if (code == std::errc::result_out_of_range) {
+      throw InvalidOption(name, word, fmt::format("{} of 64 bits", json_type_name<T>()));
+    }
+    if (code != std::errc() || stop != end) {
+      throw InvalidOption(name, word, json_type_name<T>());
+    }
+  }
+}
+
+template <class T>
+void words_to_member(const std::string& name, T& member, const std::vector<std::string>& words) {
+  check(words.size() == 1, "words ", words.size());
+  value_from_text(name, member, words[0]);
+}
+template <class T>
+void words_to_member(const std::string& name,
+                     std::optional<T>& member,
+                     const std::vector<std::string>& words) {
+  words_to_member(name, member.emplace(), words);
+}
+template <class T>
+void words_to_member(const std::string& name,
+                     std::vector<T>& member,
+                     const std::vector<std::string>& words) {
+  member.assign(words.size(), T{});
+  for (size_t i = 0; i < words.size(); ++i) {
+    value_from_text(name, member[i], words[i]);
+  }
 }
 
 size_t edit_distance(std::string_view left, std::string_view right) {
@@ -109,16 +157,24 @@ void options_from_json(const std::vector<Option>& options, const nlohmann::json&
         names.push_back(known.name);
       }
       const std::string nearest = nearest_name(name, names);
-      throw UsageError(nearest.empty()
-                           ? fmt::format("[config] unknown key {}", name)
-                           : fmt::format("[config] unknown key {}; did you mean {}?", name, nearest));
+      throw UsageError(
+          nearest.empty()
+              ? fmt::format("[config] unknown key {}", name)
+              : fmt::format("[config] unknown key {}; did you mean {}?", name, nearest));
     }
     std::visit([&](auto* member) { value_from_json(name, *member, value); }, option->value);
   }
 }
 
+void assign_text(const Option& option, const std::vector<std::string>& words) {
+  std::visit([&](auto* member) { words_to_member(option.name, *member, words); }, option.value);
+}
+
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates) {
   std::string best;
+  if (name.empty()) {
+    return best;  // everything begins with it
+  }
   size_t best_distance = std::max<size_t>(2, name.size() / 2) + 1;
   for (const std::string& candidate : candidates) {
     const size_t distance = candidate.starts_with(name) ? 1 : edit_distance(name, candidate);

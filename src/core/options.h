@@ -70,6 +70,10 @@ nlohmann::json options_to_json(const std::vector<Option>& options);
 // Throws InvalidOption for an unknown key (with the nearest name) or a value of a wrong type.
 void options_from_json(const std::vector<Option>& options, const nlohmann::json& values);
 
+// Sets the option from words of a command line: exactly one, or any number for a list.
+// Throws InvalidOption: a word of a wrong type, a number that does not fit.
+void assign_text(const Option& option, const std::vector<std::string>& words);
+
 // The candidate with the smallest edit distance, or "" where none is close.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 

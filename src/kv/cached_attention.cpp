@@ -65,7 +65,8 @@ at::Tensor CachedAttention::attend(int64_t layer,
       }
       const int64_t offset = row * spec_.kv_width();
       sequence.store().append(sequence.pool(), sequence.slot(slot), key_rows + offset,
-                              value.const_data_ptr<float>() + offset, part.rows);
+                              value.const_data_ptr<float>() + offset, part.rows,
+                              sequence.num_tokens());
     }
     row += part.rows;
   }

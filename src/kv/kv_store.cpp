@@ -26,8 +26,15 @@ void KvStore::append(PagePool& pool,
                      SlotPages& slot,
                      const float* key,
                      const float* value,
-                     int64_t rows) const {
+                     int64_t rows,
+                     int64_t first_position) const {
   const int64_t width = shape_.kv_heads * shape_.head_dim;
+  if (!slot.positions.empty()) {
+    const auto marks = static_cast<int64_t>(slot.positions.size()) / slot.length;
+    for (int64_t mark = 0; mark < rows * marks; ++mark) {
+      slot.positions.push_back(static_cast<int32_t>(first_position + mark / marks));
+    }
+  }
   for (int64_t row = 0; row < rows;) {
     const int64_t index = slot.length % kPageTokens;
     if (index == 0) {
@@ -163,15 +170,18 @@ void KvStore::keep(PagePool& pool, SlotPages& slot, const Columns& columns) cons
   }
   result.first_raw = pages - 1;
   result.length = kept;
-  const bool separate = slot.positions.size() > static_cast<size_t>(slot.length);
-  const int64_t heads = separate ? shape_.kv_heads : columns.heads;
-  for (int64_t head = 0; head < heads; ++head) {
-    for (int64_t i = 0; i < kept; ++i) {
-      const int32_t rank =
-          columns.ranks[static_cast<size_t>((columns.heads == 1 ? 0 : head) * kept + i)];
-      const int64_t row = separate ? head * slot.length : 0;
-      result.positions.push_back(
-          slot.positions.empty() ? rank : slot.positions[static_cast<size_t>(row + rank)]);
+  // Heads that kept different tokens, now or before, need a position each.
+  const int64_t marks =
+      slot.positions.empty() ? 1 : static_cast<int64_t>(slot.positions.size()) / slot.length;
+  const int64_t heads = std::max(marks, columns.heads);
+  for (int64_t i = 0; i < kept; ++i) {
+    for (int64_t head = 0; head < heads; ++head) {
+      const int64_t column = columns.heads == 1 ? i : head * kept + i;
+      const int64_t rank = columns.ranks[static_cast<size_t>(column)];
+      const int64_t mark = rank * marks + (marks == 1 ? 0 : head);
+      result.positions.push_back(slot.positions.empty()
+                                     ? static_cast<int32_t>(rank)
+                                     : slot.positions[static_cast<size_t>(mark)]);
     }
   }
   slot = std::move(result);

@@ -24,7 +24,7 @@ struct SlotPages {
   std::vector<PageRef> raw;        // pages first_raw .. ; during a step the sealed ones' raw forms too
   int64_t first_raw = 0;           // page number of raw[0]
   int64_t length = 0;              // tokens
-  // Position in the text of each cached token, [1 or kv_heads, length]; empty while nothing has been
+  // Position in the text of each cached token, [length, 1 or kv_heads]; empty while nothing has been
   // dropped (token r is at position r).
   std::vector<int32_t> positions;
 
@@ -56,12 +56,14 @@ class KvStore {
   virtual int64_t sealed_page_bytes() const = 0;
 
   // Appends raw rows key, value [rows, kv_heads, head_dim] (rotated or not: the caller's choice for
-  // the whole sequence). Copies a shared page before writing to it. Throws CacheFull.
+  // the whole sequence) of the tokens at first_position, first_position + 1, ... of the text. Copies
+  // a shared page before writing to it. Throws CacheFull.
   void append(PagePool& pool,
               SlotPages& slot,
               const float* key,
               const float* value,
-              int64_t rows) const;
+              int64_t rows,
+              int64_t first_position) const;
 
   // All sequences of a step that use this store and key form, in one call.
   // rotation: null pointers where keys are stored rotated.

@@ -36,7 +36,7 @@ class Sequence {
 
   int64_t num_tokens() const { return num_tokens_; }     // seen, dropped ones included
   int64_t cached_tokens(int64_t slot) const { return slots_[static_cast<size_t>(slot)].length; }
-  // Positions in the text of a slot's cached tokens, [1 or kv_heads, cached].
+  // Positions in the text of a slot's cached tokens, [cached, 1 or kv_heads].
   std::vector<int32_t> positions(int64_t slot) const;
   int64_t bytes() const;                                 // pages it refers to, state included
   int64_t num_slots() const { return static_cast<int64_t>(slots_.size()); }

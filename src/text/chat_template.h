@@ -17,7 +17,6 @@ struct ChatTemplateLimits {
   int64_t depth = 100;  // nesting of the source and of macro calls
   int64_t source_bytes = 1 << 20;
   int64_t memory_bytes = 256 << 20;  // values alive at once, the given ones included
-  int64_t memory_bytes = 256 << 20;  // values alive at once, the given ones included
 };
 
 class ChatTemplate {

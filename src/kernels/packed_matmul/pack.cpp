@@ -36,87 +36,104 @@ uint32_t load_u32(const std::byte* address) {
 }
 
 // Columns [0, 32) of a lane, 4 bits each.
-void put_nibble(std::byte* nibbles, int64_t lane, int64_t column, uint32_t value) {
-  or_u32(nibbles + column / 8 * 64 + lane * 4, value << (column % 8 * 4));
-}
 uint32_t get_nibble(const std::byte* nibbles, int64_t lane, int64_t column) {
   return load_u32(nibbles + column / 8 * 64 + lane * 4) >> (column % 8 * 4) & 15U;
 }
 
-// As stored in a file: byte c holds columns c (low nibble) and c + 16 (high nibble).
-uint32_t stored_nibble(const std::byte* quants, int64_t column) {
-  const auto byte = std::to_integer<uint32_t>(quants[column % 16]);
-  return column < 16 ? byte & 15U : byte >> 4;
-}
+using PanelRows = std::span<const std::byte* const, kPanelRows>;
 
-void pack_plain(int64_t element_bytes,
-                int64_t columns,
-                const std::byte* row,
-                int64_t lane,
-                std::byte* panel) {
-  for (int64_t column = 0; column < columns; ++column) {
-    std::memcpy(panel + (column * 16 + lane) * element_bytes,
-                row + column * element_bytes,
-                static_cast<size_t>(element_bytes));
+// Each packer walks block by block and lane by lane within it, so that it writes a panel once, in
+// order; lanes without a row stay zero.
+
+void pack_plain(int64_t element_bytes, int64_t columns, PanelRows rows, std::byte* panel) {
+  for (int64_t block = 0; block < columns / 32; ++block) {
+    for (size_t lane = 0; lane < rows.size(); ++lane) {
+      for (int64_t column = block * 32; rows[lane] != nullptr && column < block * 32 + 32;
+           ++column) {
+        std::memcpy(panel + (column * 16 + static_cast<int64_t>(lane)) * element_bytes,
+                    rows[lane] + column * element_bytes, static_cast<size_t>(element_bytes));
+      }
+    }
   }
 }
 
-void pack_q4(int64_t header_halves,
-             int64_t columns,
-             const std::byte* row,
-             int64_t lane,
-             std::byte* panel) {
+// The low nibble of each of 8 bytes, the first byte's lowest.
+uint32_t gather_low_nibbles(uint64_t bytes) {
+  bytes &= 0x0F0F0F0F0F0F0F0F;
+  bytes = (bytes | bytes >> 4) & 0x00FF00FF00FF00FF;
+  bytes = (bytes | bytes >> 8) & 0x0000FFFF0000FFFF;
+  return static_cast<uint32_t>(bytes | bytes >> 16);
+}
+
+// Stored: byte c holds columns c (low nibble) and c + 16 (high nibble).
+void pack_q4(int64_t header_halves, int64_t columns, PanelRows rows, std::byte* panel) {
+  const int64_t stored_bytes = header_halves * 2 + 16;
   for (int64_t block = 0; block < columns / 32; ++block) {
-    for (int64_t half = 0; half < header_halves; ++half) {
-      std::memcpy(panel + half * 32 + lane * 2, row + half * 2, 2);
-    }
-    std::byte* words = panel + header_halves * 32 + lane * 4;
-    const std::byte* quants = row + header_halves * 2;
-    // Word w holds the nibbles of columns 8 w .. 8 w + 7: two runs of 8 stored bytes, twice.
-    for (int64_t word = 0; word < 4; ++word) {
-      uint32_t packed = 0;
-      for (int64_t j = 0; j < 8; ++j) {
-        packed |= stored_nibble(quants, word * 8 + j) << (4 * j);
+    for (size_t lane = 0; lane < rows.size(); ++lane) {
+      if (rows[lane] == nullptr) {
+        continue;
       }
-      std::memcpy(words + word * 64, &packed, sizeof(packed));
+      const std::byte* stored = rows[lane] + block * stored_bytes;
+      for (int64_t half = 0; half < header_halves; ++half) {
+        std::memcpy(panel + half * 32 + lane * 2, stored + half * 2, 2);
+      }
+      uint64_t quants[2];
+      std::memcpy(quants, stored + header_halves * 2, sizeof(quants));
+      const uint32_t words[4] = {
+          gather_low_nibbles(quants[0]), gather_low_nibbles(quants[1]),
+          gather_low_nibbles(quants[0] >> 4), gather_low_nibbles(quants[1] >> 4)};
+      for (int64_t word = 0; word < 4; ++word) {
+        std::memcpy(panel + header_halves * 32 + word * 64 + lane * 4, words + word, 4);
+      }
     }
     panel += header_halves * 32 + kNibbleBytes;
-    row += header_halves * 2 + 16;
   }
 }
 
-void pack_q8_0(int64_t columns, const std::byte* row, int64_t lane, std::byte* panel) {
+void pack_q8_0(int64_t columns, PanelRows rows, std::byte* panel) {
   for (int64_t block = 0; block < columns / 32; ++block) {
-    std::memcpy(panel + lane * 2, row, 2);
-    for (int64_t column = 0; column < 32; ++column) {
-      panel[32 + column * 16 + lane] = row[2 + column];
+    for (size_t lane = 0; lane < rows.size(); ++lane) {
+      if (rows[lane] == nullptr) {
+        continue;
+      }
+      const std::byte* stored = rows[lane] + block * 34;
+      std::memcpy(panel + lane * 2, stored, 2);
+      for (size_t column = 0; column < 32; ++column) {
+        panel[32 + column * 16 + lane] = stored[2 + column];
+      }
     }
     panel += 32 + 32 * 16;
-    row += 34;
   }
 }
 
 // Stored: low nibbles [128], high pairs [64], sub-scales [16] i8, scale f16. Within each half of 128
 // columns, column c has its nibble in byte c % 64 (high nibble from 64 on) and its pair in byte
 // c % 32, at bits 2 * (c / 32).
-void pack_q6_k(int64_t columns, const std::byte* row, int64_t lane, std::byte* panel) {
+void pack_q6_k(int64_t columns, PanelRows rows, std::byte* panel) {
   for (int64_t super = 0; super < columns / kSuperColumns; ++super) {
-    std::memcpy(panel + lane * 2, row + 208, 2);
-    for (int64_t group = 0; group < 16; ++group) {
-      panel[32 + group * 16 + lane] = row[192 + group];
-    }
-    for (int64_t column = 0; column < kSuperColumns; ++column) {
-      const int64_t half = column / 128;
-      const int64_t inner = column % 128;
-      const auto low = std::to_integer<uint32_t>(row[half * 64 + inner % 64]);
-      const auto high = std::to_integer<uint32_t>(row[128 + half * 32 + inner % 32]);
-      std::byte* block = panel + kSuperHeaderBytes + column / 32 * kSuperBlockBytes;
-      put_nibble(block, lane, column % 32, inner < 64 ? low & 15U : low >> 4);
-      or_u32(block + kNibbleBytes + column % 32 / 16 * 64 + lane * 4,
-             (high >> (inner / 32 * 2) & 3U) << (column % 16 * 2));
+    for (int64_t lane = 0; lane < kPanelRows; ++lane) {
+      const std::byte* row = rows[static_cast<size_t>(lane)];
+      if (row == nullptr) {
+        continue;
+      }
+      row += super * 210;
+      std::memcpy(panel + lane * 2, row + 208, 2);
+      for (int64_t group = 0; group < 16; ++group) {
+        panel[32 + group * 16 + lane] = row[192 + group];
+      }
+      for (int64_t column = 0; column < kSuperColumns; ++column) {
+        const int64_t half = column / 128;
+        const int64_t inner = column % 128;
+        const auto low = std::to_integer<uint32_t>(row[half * 64 + inner % 64]);
+        const auto high = std::to_integer<uint32_t>(row[128 + half * 32 + inner % 32]);
+        std::byte* block = panel + kSuperHeaderBytes + column / 32 * kSuperBlockBytes;
+        or_u32(block + column % 32 / 8 * 64 + lane * 4,
+               (inner < 64 ? low & 15U : low >> 4) << (column % 8 * 4));
+        or_u32(block + kNibbleBytes + column % 32 / 16 * 64 + lane * 4,
+               (high >> (inner / 32 * 2) & 3U) << (column % 16 * 2));
+      }
     }
     panel += kSuperBytes;
-    row += 210;
   }
 }
 
@@ -194,34 +211,22 @@ void pack_panel(TensorType type,
                 std::span<const std::byte* const, kPanelRows> rows,
                 std::byte* panel) {
   std::memset(panel, 0, static_cast<size_t>(panel_bytes(type, columns)));
-  for (int64_t lane = 0; lane < kPanelRows; ++lane) {
-    const std::byte* row = rows[static_cast<size_t>(lane)];
-    if (row == nullptr) {
-      continue;
-    }
-    switch (type) {
-      case TensorType::kF32:
-        pack_plain(4, columns, row, lane, panel);
-        break;
-      case TensorType::kF16:
-      case TensorType::kBF16:
-        pack_plain(2, columns, row, lane, panel);
-        break;
-      case TensorType::kQ4_0:
-        pack_q4(1, columns, row, lane, panel);
-        break;
-      case TensorType::kQ4_1:
-        pack_q4(2, columns, row, lane, panel);
-        break;
-      case TensorType::kQ8_0:
-        pack_q8_0(columns, row, lane, panel);
-        break;
-      case TensorType::kQ6_K:
-        pack_q6_k(columns, row, lane, panel);
-        break;
-      default:
-        core::check(false, "no packed form of ", core::info(type).name);
-    }
+  switch (type) {
+    case TensorType::kF32:
+      return pack_plain(4, columns, rows, panel);
+    case TensorType::kF16:
+    case TensorType::kBF16:
+      return pack_plain(2, columns, rows, panel);
+    case TensorType::kQ4_0:
+      return pack_q4(1, columns, rows, panel);
+    case TensorType::kQ4_1:
+      return pack_q4(2, columns, rows, panel);
+    case TensorType::kQ8_0:
+      return pack_q8_0(columns, rows, panel);
+    case TensorType::kQ6_K:
+      return pack_q6_k(columns, rows, panel);
+    default:
+      core::check(false, "no packed form of ", core::info(type).name);
   }
 }
 

@@ -86,7 +86,7 @@ class Lexer {
     const char sign = begin + 2 < source_.size() ? source_[begin + 2] : '\0';
     add_data(strip_before_tag(data, sign, sort != '{'));
     advance(data.size() + 2);
-    if (sign == '-' || (sign == '+' && sort != '{')) {
+    if (sign == '-' || sign == '+') {
       advance(1);
     }
     if (sort == '#') {
@@ -161,7 +161,9 @@ class Lexer {
   // Consumes "  word  " and reports whether an end mark of a block tag follows.
   bool skip_bare_tag(std::string_view word, size_t& at) const {
     const std::string_view source = source_;
-    const auto skip_space = [&] { at += source.substr(at).size() - strip_left(source.substr(at)).size(); };
+    const auto skip_space = [&] {
+      at += source.substr(at).size() - strip_left(source.substr(at)).size();
+    };
     skip_space();
     if (!source.substr(at).starts_with(word)) {
       return false;
@@ -186,7 +188,8 @@ class Lexer {
       const char sign = begin + 2 < source_.size() ? source_[begin + 2] : '\0';
       at = begin + (sign == '-' || sign == '+' ? 3 : 2);
       if (skip_bare_tag("endraw", at)) {
-        const std::string_view data = std::string_view(source_).substr(position_, begin - position_);
+        const std::string_view data =
+            std::string_view(source_).substr(position_, begin - position_);
         add_data(strip_before_tag(data, sign, true));
         advance(at - position_);
         pass_end("%}", true);
@@ -219,7 +222,8 @@ class Lexer {
     const char first = rest().front();
     if (begins_name(first)) {
       const std::string_view name = rest().substr(
-          0, std::min(rest().size(), find_end([](char c) { return begins_name(c) || is_digit(c); })));
+          0,
+          std::min(rest().size(), find_end([](char c) { return begins_name(c) || is_digit(c); })));
       add(Kind::kName, std::string(name));
       advance(name.size());
     } else if (is_digit(first)) {
@@ -255,7 +259,8 @@ class Lexer {
       end = digits(end + 1);
     }
     if (!after_dot && end < rest().size() && (rest()[end] == 'e' || rest()[end] == 'E')) {
-      const bool sign = end + 1 < rest().size() && (rest()[end + 1] == '+' || rest()[end + 1] == '-');
+      const bool sign =
+          end + 1 < rest().size() && (rest()[end + 1] == '+' || rest()[end + 1] == '-');
       if (digit_at(end + (sign ? 2 : 1))) {
         kind = Kind::kFloat;
         end = digits(end + (sign ? 2 : 1));

@@ -1,7 +1,7 @@
 #pragma once
 // Template source -> tokens, with Jinja's white-space control as chat templates expect it:
-// trim_blocks (the line break after a block tag goes), lstrip_blocks (so does the indentation before
-// one), "-" and "+" in tags, and no line break at the very end.
+// trim_blocks (the line break after a block tag goes), lstrip_blocks (so does the indentation
+// before one), "-" and "+" in tags, and no line break at the very end.
 
 #include <cstdint>
 #include <string>

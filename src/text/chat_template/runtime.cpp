@@ -28,12 +28,14 @@ void Runtime::step_bytes(size_t bytes) {
 
 void Runtime::step_search(size_t text_bytes, size_t pattern_bytes) {
   step_bytes(text_bytes);
-  step(static_cast<int64_t>(text_bytes / kComparisonsPerStep * pattern_bytes +
-                            text_bytes % kComparisonsPerStep * pattern_bytes / kComparisonsPerStep));
+  step(
+      static_cast<int64_t>(text_bytes / kComparisonsPerStep * pattern_bytes +
+                           text_bytes % kComparisonsPerStep * pattern_bytes / kComparisonsPerStep));
 }
 
 void Runtime::take_memory(size_t bytes) {
-  if (bytes > static_cast<size_t>(limits_.memory_bytes - std::min(limits_.memory_bytes, memory_bytes_))) {
+  if (bytes >
+      static_cast<size_t>(limits_.memory_bytes - std::min(limits_.memory_bytes, memory_bytes_))) {
     fail("the template's values take more than {} bytes", limits_.memory_bytes);
   }
   memory_bytes_ += static_cast<int64_t>(bytes);
@@ -86,7 +88,8 @@ void Runtime::insert(Mapping& mapping, const Value& key, Value value) {
   if (name.empty()) {
     fail("a key must be a text, a number or none, got {}", key.type_name());
   }
-  const auto [place, added] = mapping.positions.try_emplace(std::move(name), mapping.entries.size());
+  const auto [place, added] =
+      mapping.positions.try_emplace(std::move(name), mapping.entries.size());
   if (!added) {
     mapping.entries[place->second].second = std::move(value);
     return;

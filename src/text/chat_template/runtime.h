@@ -56,7 +56,9 @@ class Runtime {
   List* list(bool tuple = false);
   void append(List& list, Value value);
   Mapping* mapping();
-  void insert(Mapping& mapping, const Value& key, Value value);  // replaces the value of an equal key
+  void insert(Mapping& mapping,
+              const Value& key,
+              Value value);  // replaces the value of an equal key
   void insert(Mapping& mapping, std::string_view key, Value value);
   Value undefined(std::string_view hint);
   Loop* loop();

@@ -73,7 +73,7 @@ struct Comparison {
   std::vector<std::pair<ComparisonOperator, ExpressionPointer>> rest;
 };
 
-struct Logical {  // the value of the operand that decides
+struct Logical {     // the value of the operand that decides
   bool conjunction;  // and; otherwise or
   std::vector<ExpressionPointer> operands;
 };

@@ -1,6 +1,8 @@
 #include "text/chat_template/text_operations.h"
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "text/utf8.h"
 
@@ -44,7 +46,25 @@ bool in_odd_pairs(uint32_t value) {
   return between(value, 0x139, 0x148) || between(value, 0x179, 0x17E);
 }
 
+// Greek letters with an accent, capital and small.
+struct Accented {
+  uint32_t capital;
+  uint32_t small;
+};
+constexpr std::array kAccentedGreek{Accented{0x386, 0x3AC},
+                                    Accented{0x388, 0x3AD},
+                                    Accented{0x389, 0x3AE},
+                                    Accented{0x38A, 0x3AF},
+                                    Accented{0x38C, 0x3CC},
+                                    Accented{0x38E, 0x3CD},
+                                    Accented{0x38F, 0x3CE}};
+
 uint32_t to_lower(uint32_t value) {
+  for (const Accented& letter : kAccentedGreek) {
+    if (letter.capital == value) {
+      return letter.small;
+    }
+  }
   if (between(value, 'A', 'Z') || (between(value, 0xC0, 0xDE) && value != 0xD7) ||
       (between(value, 0x391, 0x3A9) && value != 0x3A2) || between(value, 0x410, 0x42F)) {
     return value + 32;
@@ -59,6 +79,11 @@ uint32_t to_lower(uint32_t value) {
 }
 
 uint32_t to_upper(uint32_t value) {
+  for (const Accented& letter : kAccentedGreek) {
+    if (letter.small == value) {
+      return letter.capital;
+    }
+  }
   if (value == kGreekSmallFinalSigma) {
     return 0x3A3;
   }
@@ -208,8 +233,8 @@ std::string title_case(std::string_view text, std::string_view separators) {
     at_begin = separators.empty()
                    ? !is_letter(code_point)
                    : is_white_space(code_point) ||
-                         (code_point < 0x80 && separators.find(static_cast<char>(code_point)) !=
-                                                   std::string_view::npos);
+                         (code_point < 0x80 &&
+                          separators.find(static_cast<char>(code_point)) != std::string_view::npos);
   });
 }
 
@@ -229,8 +254,7 @@ std::vector<std::string_view> split_text(std::string_view text,
     if (end == std::string_view::npos || (spaces && end == text.size())) {
       break;
     }
-    text.remove_prefix(spaces ? end + find_space(text.substr(end), false)
-                              : end + separator.size());
+    text.remove_prefix(spaces ? end + find_space(text.substr(end), false) : end + separator.size());
     --limit;
   }
   return parts;

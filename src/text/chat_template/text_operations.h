@@ -27,7 +27,7 @@ size_t byte_offset(std::string_view text, int64_t characters);  // at most text.
 
 std::string upper_case(std::string_view text);
 std::string lower_case(std::string_view text);
-std::string capitalized(std::string_view text);                    // first upper, others lower
+std::string capitalized(std::string_view text);  // first upper, others lower
 // Each word so. A word begins after a byte of `separators`; empty: after any non-letter.
 std::string title_case(std::string_view text, std::string_view separators = {});
 

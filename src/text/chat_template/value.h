@@ -44,16 +44,14 @@ class Value {
 
   bool is_undefined() const { return is<Undefined>(); }
   bool is_number() const { return is<bool>() || is<int64_t>() || is<double>(); }
-  bool is_mapping() const;    // not a namespace
+  bool is_mapping() const;  // not a namespace
   bool is_namespace() const;
   // The characters of a text; must be one.
   std::string_view text() const { return **get<Text>(); }
   // A bool or integer as Python's int sees it; must be one.
   int64_t integer() const { return is<bool>() ? int64_t{*get<bool>()} : *get<int64_t>(); }
   bool is_integral() const { return is<bool>() || is<int64_t>(); }
-  double number() const {
-    return is<double>() ? *get<double>() : static_cast<double>(integer());
-  }
+  double number() const { return is<double>() ? *get<double>() : static_cast<double>(integer()); }
 
   const char* type_name() const;  // as Python calls it: "str", "NoneType"
   bool truth() const;
@@ -86,7 +84,6 @@ std::string key_name(std::string_view text);
 struct Loop {  // `loop` within a for statement
   const List* items;
   int64_t index = 0;
-  int64_t depth = 0;
 };
 
 struct MacroDefinition;

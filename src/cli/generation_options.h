@@ -1,0 +1,30 @@
+#pragma once
+// Flags of every command that generates.
+
+#include <string>
+
+#include "infer/generator.h"
+
+namespace adze::cli {
+
+struct GenerationOptions {
+  int64_t max_tokens = 512;
+  infer::SamplingOptions sampling;
+  infer::CacheOptions cache;
+
+  void validate() const;
+  infer::GenerationRequest request() const;
+
+  template <class Self, class Visit>
+  static constexpr void fields(Self& self, Visit&& visit) {
+    visit("max-tokens", self.max_tokens, "longest answer in tokens, 1 to 1073741824");
+    visit("", self.sampling, "");
+    visit("", self.cache, "");
+  }
+};
+
+std::string finish_text(infer::FinishReason reason);  // "stop", "length", "context"
+// "12 prompt tokens at 310/s, 80 answer tokens at 152/s"; says why an answer was cut.
+std::string speed_text(const infer::GenerationResult& result);
+
+}  // namespace adze::cli

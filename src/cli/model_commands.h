@@ -1,0 +1,10 @@
+#pragma once
+#include "core/command.h"
+
+namespace adze::cli {
+
+core::Command generate_command();    // one prompt, one answer
+core::Command chat_command();        // a conversation on the terminal
+core::Command perplexity_command();  // how well a model predicts a text
+
+}  // namespace adze::cli

@@ -1,0 +1,44 @@
+#pragma once
+// What a model file says about itself, without loading it.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "formats/gguf.h"
+
+namespace adze::cli {
+
+struct TypeTotal {
+  int64_t tensors = 0;
+  int64_t parameters = 0;
+  int64_t bytes = 0;
+};
+
+// Fields that a file lacks are empty: files without a language model are described too.
+struct ModelSummary {
+  std::string architecture;
+  std::string name;
+  int64_t parameters = 0;
+  int64_t tensors = 0;
+  int64_t tensor_bytes = 0;
+  int64_t file_bytes = 0;
+  std::map<std::string, TypeTotal> types;  // by type name
+  std::optional<int64_t> context_length;
+  std::optional<int64_t> num_layers;
+  std::optional<int64_t> hidden_size;
+  std::optional<int64_t> intermediate_size;
+  std::optional<int64_t> heads;
+  std::optional<int64_t> kv_heads;
+  std::optional<int64_t> head_dim;
+  std::optional<int64_t> vocab_size;
+  std::optional<std::string> tokenizer;
+  std::optional<int64_t> cache_bytes_per_token;  // with a cache of f16
+  std::optional<std::string> chat_template;
+};
+
+// Throws core::Error: a field of a wrong type or out of range.
+ModelSummary summarise(const formats::GgufFile& file);
+
+}  // namespace adze::cli

@@ -1,0 +1,58 @@
+#include "infer/loaded_model.h"
+
+#include <future>
+#include <utility>
+
+#include "core/error.h"
+#include "data/tokenizer_files.h"
+#include "formats/gguf.h"
+#include "model/gguf_model.h"
+#include "model/model.h"
+
+namespace adze::infer {
+namespace {
+
+std::string token_text(const text::Tokenizer& tokenizer, std::optional<int32_t> id) {
+  return id ? tokenizer.token_bytes(*id) : "";
+}
+
+}  // namespace
+
+LoadedModel load_model(const std::filesystem::path& path) {
+  const formats::GgufFile file(path);
+  // The tokenizer's tables take about as long as packing a small model; they share nothing.
+  auto tokenizer =
+      std::async(std::launch::async, [&] { return text::Tokenizer(data::tokenizer_spec(file)); });
+  auto weights = model::load_gguf_model(file);
+  std::optional<text::ChatTemplate> chat_template;
+  if (auto source = data::chat_template_source(file)) {
+    chat_template.emplace(std::move(*source));
+  }
+  LoadedModel loaded{std::move(weights), tokenizer.get(), std::move(chat_template)};
+  if (loaded.tokenizer.vocab_size() > loaded.model->spec.vocab_size) {
+    throw core::error("gguf", "{}: expected at most {} tokens (rows of the embedding), got {}",
+                      path.string(), loaded.model->spec.vocab_size, loaded.tokenizer.vocab_size());
+  }
+  return loaded;
+}
+
+std::string render_chat(const LoadedModel& loaded,
+                        const std::vector<ChatMessage>& messages,
+                        bool add_generation_prompt) {
+  if (!loaded.chat_template) {
+    throw core::error("chat", "expected a model with a chat template, got {}; use --raw",
+                      loaded.model->spec.name);
+  }
+  auto list = nlohmann::ordered_json::array();
+  for (const ChatMessage& message : messages) {
+    list.push_back({{"role", message.role}, {"content", message.content}});
+  }
+  const text::TokenizerSpec& spec = loaded.tokenizer.spec();
+  return loaded.chat_template->render(
+      {{"messages", std::move(list)},
+       {"add_generation_prompt", add_generation_prompt},
+       {"bos_token", token_text(loaded.tokenizer, spec.begin_of_text)},
+       {"eos_token", token_text(loaded.tokenizer, spec.end_of_text)}});
+}
+
+}  // namespace adze::infer

@@ -1,0 +1,40 @@
+#pragma once
+// A model file with all that text needs: weights, tokenizer, chat template.
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace adze::model {
+struct Model;
+}
+
+namespace adze::infer {
+
+struct LoadedModel {
+  std::shared_ptr<const model::Model> model;
+  text::Tokenizer tokenizer;
+  std::optional<text::ChatTemplate> chat_template;
+};
+
+// Reads the file; weights and tokenizer at once. Throws core::Error that names file, field and
+// legal range.
+LoadedModel load_model(const std::filesystem::path& path);
+
+struct ChatMessage {
+  std::string role;  // "system", "user", "assistant"
+  std::string content;
+};
+
+// The messages as the model was trained to see them, ending where the assistant's answer begins if
+// `add_generation_prompt`. Throws core::Error: no template, or what the template itself refuses.
+std::string render_chat(const LoadedModel& loaded,
+                        const std::vector<ChatMessage>& messages,
+                        bool add_generation_prompt);
+
+}  // namespace adze::infer
