@@ -77,4 +77,8 @@ function(adze_test_properties test label)
   endif()
   set_tests_properties(${test} PROPERTIES LABELS ${label} ENVIRONMENT "${environment}"
                        SKIP_RETURN_CODE 77)
+  # Two programs that each use all cores wait for one another's threads: far slower than in turn.
+  if(NOT label STREQUAL unit OR test STREQUAL unit.kernels)
+    set_tests_properties(${test} PROPERTIES RUN_SERIAL TRUE)
+  endif()
 endfunction()

@@ -15,6 +15,7 @@ const std::vector<core::Command>& commands() {
                                                        cli::generate_command(),
                                                        cli::chat_command(),
                                                        cli::perplexity_command(),
+                                                       cli::bench_command(),
                                                        cli::tokenize_command(),
                                                        cli::detokenize_command()};
   return kCommands;

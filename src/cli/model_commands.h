@@ -5,6 +5,7 @@ namespace adze::cli {
 
 core::Command generate_command();    // one prompt, one answer
 core::Command chat_command();        // a conversation on the terminal
+core::Command bench_command();       // speed of a model and of the machine
 core::Command perplexity_command();  // how well a model predicts a text
 
 }  // namespace adze::cli

@@ -115,11 +115,28 @@ void add_to_slices(std::span<const float> values,
   }
 }
 
-}  // namespace
-
-bool ranks_before(const Candidate& left, const Candidate& right) {
-  return left.logit != right.logit ? left.logit > right.logit : left.token < right.token;
+// Appends those of `count` logits from `first` on that are in the slice and not forbidden.
+void append_slice(std::span<const float> logits,
+                  size_t first,
+                  size_t count,
+                  float largest,
+                  size_t slice,
+                  std::vector<Candidate>& candidates) {
+  Floats values = Floats{} - kLogitInfinity;
+  if (count == kWidth) {
+    values = load(&logits[first]);
+  } else {
+    std::memcpy(&values, &logits[first], count * sizeof(float));
+  }
+  const Integers places = slices_of(values, largest);
+  for (size_t lane = 0; lane < count; ++lane) {
+    if (static_cast<size_t>(places[lane]) == slice && values[lane] > -kLogitInfinity) {
+      candidates.push_back({values[lane], static_cast<int32_t>(first + lane), 0.0F});
+    }
+  }
 }
+
+}  // namespace
 
 float find_maxima(std::span<const float> logits, std::vector<float>& maxima, float* poison) {
   maxima.resize((logits.size() + kBlock - 1) / kBlock);
@@ -242,11 +259,9 @@ Candidate share_cutoff(std::span<const float> logits,
     if (slice_of(maxima[block], largest) > slice) {
       continue;
     }
-    const auto values = block_of(logits, block);
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (slice_of(values[i], largest) == slice && values[i] > -kLogitInfinity) {
-        scratch.push_back({values[i], static_cast<int32_t>(block * kBlock + i), 0.0F});
-      }
+    const size_t end = std::min(logits.size(), (block + 1) * kBlock);
+    for (size_t token = block * kBlock; token < end; token += kWidth) {
+      append_slice(logits, token, std::min(end - token, kWidth), largest, slice, scratch);
     }
   }
   set_weights(scratch, largest, 1.0F);

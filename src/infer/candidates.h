@@ -20,7 +20,9 @@ struct Candidate {
   float weight;  // proportional to its probability
 };
 
-bool ranks_before(const Candidate& left, const Candidate& right);
+inline bool ranks_before(const Candidate& left, const Candidate& right) {
+  return left.logit != right.logit ? left.logit > right.logit : left.token < right.token;
+}
 
 // Fills the maximum of each block of logits and returns the largest. *poison becomes NaN if a value
 // is NaN or infinite, else stays 0.

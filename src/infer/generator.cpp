@@ -101,6 +101,7 @@ kv::Sequence Generator::new_sequence() {
 }
 
 int64_t Generator::context() const { return implementation_->context; }
+int64_t Generator::prefill_chunk() const { return implementation_->chunk; }
 const model::Model& Generator::model() const { return *implementation_->model; }
 kv::PagePool& Generator::pool() { return implementation_->pool; }
 kv::Rotation& Generator::rotation() { return implementation_->rotation; }

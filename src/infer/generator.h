@@ -82,6 +82,7 @@ class Generator {
                             const ProgressCallback& on_progress = {});
 
   int64_t context() const;
+  int64_t prefill_chunk() const;
   const model::Model& model() const;
   kv::PagePool& pool();
   kv::Rotation& rotation();

@@ -74,18 +74,17 @@ TEST(Tokenizer, SpecialTokensAreLeftmostLongest) {
 
 TEST(Tokenizer, PlainTextNeverGivesControlTokens) {
   TokenizerSpec spec = small_spec();
-  for (const char* letter : {"<|", "<|e", "<|en", "<|end", "<|end|"}) {  // merges up to <|end|>
-    const std::string text(letter);
-    add_merge(spec, text.substr(0, text.size() - 1), text.substr(text.size() - 1));
-  }
-  spec.merges.push_back("<|end| >");
+  add_merge(spec, "s", "t");
+  add_merge(spec, "st", "o");
+  add_merge(spec, "sto", "p");  // a hostile vocabulary: its merges end in a control token
+  spec.kinds.back() = TokenKind::kControl;
   const Tokenizer tokenizer(std::move(spec));
-  for (const char* text : {"<|end|>", "a<|endless|>b", "<unk>"}) {
+  for (const char* text : {"<|end|>", "a<|endless|>b", "<unk>", "stop"}) {
     for (const int32_t id : tokenizer.encode(text, SpecialTokens::kPlain)) {
       EXPECT_FALSE(tokenizer.is_control(id)) << text;
     }
   }
-  EXPECT_EQ(token_texts(tokenizer, "<|end|>", SpecialTokens::kPlain).front(), "<");
+  EXPECT_EQ(token_texts(tokenizer, "stop", SpecialTokens::kPlain), (Texts{"sto", "p"}));
   // User-defined tokens are text, in both ways of reading it.
   EXPECT_EQ(tokenizer.encode("<user>", SpecialTokens::kPlain), std::vector<int32_t>{2});
 }
@@ -117,14 +116,11 @@ TEST(Tokenizer, InvalidBytesStandAlone) {
 
 TEST(Tokenizer, BytesWithoutATokenAreReportedAndLeftOut) {
   TokenizerSpec spec = small_spec();
-  spec.tokens[4 + 0x04] = "[PAD]";  // was the byte 0x04
-  spec.kinds[4 + 0x04] = TokenKind::kUnused;
+  spec.tokens[4 + 'x'] = "[PAD]";
+  spec.kinds[4 + 'x'] = TokenKind::kUnused;
   const Tokenizer tokenizer(std::move(spec));
-  EXPECT_EQ(tokenizer.missing_bytes(), "\x04");
-  EXPECT_EQ(token_texts(tokenizer,
-                        "a\x04"
-                        "b"),
-            (Texts{"ab"}));  // as the reference does
+  EXPECT_EQ(tokenizer.missing_bytes(), "x");
+  EXPECT_EQ(token_texts(tokenizer, "axb"), (Texts{"ab"}));  // as the reference does
 }
 
 TEST(Tokenizer, ByteTokensFillGaps) {

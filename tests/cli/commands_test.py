@@ -89,7 +89,8 @@ class WithoutModel(Case):
         for command in (["tokenize", "--text", "x", "--model"], ["detokenize", "--ids", "1",
                                                                 "--model"], ["inspect"]):
             self.assert_refused(1, ["none", "adze pull smollm2-135m"], *command, MODEL)
-            self.assert_refused(1, ["smolm2", f"did you mean {MODEL}?"], *command, "smolm2")
+            self.assert_refused(1, ["smolm2-135m", f"did you mean {MODEL}?"], *command,
+                                "smolm2-135m")
             self.assert_refused(1, ["/no/such.gguf", "does not exist"], *command, "/no/such.gguf")
             self.assert_refused(1, [str(self.folder), "is a folder"], *command, self.folder)
 
