@@ -3,6 +3,6 @@
 
 namespace adze::app {
 
-std::string version_text();  // "adze 0.1.0 (AVX-512, 2 threads)"
+std::string version_text();  // "adze 0.1.0 (AVX3, 2 threads)"
 
 }  // namespace adze::app

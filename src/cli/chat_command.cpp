@@ -11,7 +11,6 @@
 #include "cli/model_commands.h"
 #include "cli/terminal.h"
 #include "core/error.h"
-#include "core/progress.h"
 #include "data/model_store.h"
 #include "infer/conversation.h"
 
@@ -96,6 +95,12 @@ std::optional<std::string> read_message(bool terminal) {
   }
 }
 
+// Ctrl-C while a prompt is read in.
+class Interrupted : public core::Error {
+ public:
+  using Error::Error;
+};
+
 class Chat {
  public:
   Chat(const ChatOptions& options, const infer::LoadedModel& loaded, infer::Generator& generator)
@@ -114,10 +119,13 @@ class Chat {
       if (!message.empty()) {
         reply(message);
       }
+    } catch (const Interrupted&) {
+      write_notice("stopped; the message was taken back");
     } catch (const core::Error& failure) {
       write_notice(failure.what());
       failed_ = true;
     }
+    interrupted = false;
     return true;
   }
 
@@ -160,14 +168,24 @@ class Chat {
     infer::TextRequest request{.generation = options_.generation.request(), .stop = {}};
     // Each answer of a conversation draws its own numbers; the first one those of `generate`.
     request.generation.sampling.seed += turns_++;
-    last_ = conversation_.reply(message, request, [](std::string_view text) {
-      write_output(text);
-      return !interrupted;
-    }).result;
+    PromptProgress progress(options_.generation.cache.prefill_chunk);
+    last_ = conversation_
+                .reply(
+                    message, request,
+                    [](std::string_view text) {
+                      write_output(text);
+                      return !interrupted;
+                    },
+                    [&](int64_t done, int64_t all) {
+                      if (interrupted) {
+                        throw Interrupted("interrupted");
+                      }
+                      progress.update(done, all);
+                    })
+                .result;
     write_output("\n");
     if (interrupted) {
       write_notice("stopped");
-      interrupted = false;
     }
     if (last_.finish == infer::FinishReason::kContext) {
       write_notice(speed_text(last_));
@@ -200,6 +218,9 @@ int chat(const std::vector<std::string>& arguments) {
     return 0;
   }
   apply(options.common);
+  if (options.common.json) {
+    throw core::UsageError("[chat] --json: expected a command with one result, such as generate");
+  }
   options.generation.validate();
   const infer::LoadedModel loaded =
       infer::load_model(data::ModelStore().resolve(options.model.model));

@@ -5,7 +5,6 @@
 #include "cli/model_commands.h"
 #include "cli/terminal.h"
 #include "core/error.h"
-#include "core/progress.h"
 #include "data/model_store.h"
 #include "infer/conversation.h"
 
@@ -124,10 +123,7 @@ int generate(const std::vector<std::string>& arguments) {
   infer::Generator generator(loaded.model, options.generation.cache);
   const auto tokens = prompt_tokens(options, loaded);
   kv::Sequence sequence = generator.new_sequence();
-  std::optional<core::Progress> progress;
-  if (static_cast<int64_t>(tokens.size()) > options.generation.cache.prefill_chunk) {
-    progress.emplace("prompt", static_cast<int64_t>(tokens.size()), "tokens");
-  }
+  PromptProgress progress(options.generation.cache.prefill_chunk);
   const infer::TextAnswer answer = infer::answer(
       generator, loaded.tokenizer, sequence, tokens,
       {.generation = options.generation.request(), .stop = options.stop},
@@ -137,14 +133,7 @@ int generate(const std::vector<std::string>& arguments) {
         }
         return true;
       },
-      [&](int64_t done) {
-        if (progress) {
-          progress->update(done);
-          if (done == static_cast<int64_t>(tokens.size())) {
-            progress->finish();
-          }
-        }
-      });
+      [&](int64_t done, int64_t all) { progress.update(done, all); });
   if (options.common.json) {
     write_json_line(answer_json(answer, loaded.tokenizer, sequence));
   } else {

@@ -16,6 +16,19 @@ infer::GenerationRequest GenerationOptions::request() const {
   return {.sampling = sampling, .max_tokens = max_tokens, .end_tokens = {}};
 }
 
+void PromptProgress::update(int64_t done, int64_t all) {
+  if (all <= chunk_) {
+    return;
+  }
+  if (!progress_) {
+    progress_.emplace("prompt", all, "tokens");
+  }
+  progress_->update(done);
+  if (done == all) {
+    progress_->finish();
+  }
+}
+
 std::string finish_text(infer::FinishReason reason) {
   switch (reason) {
     case infer::FinishReason::kStop:

@@ -1,8 +1,10 @@
 #pragma once
 // Flags of every command that generates.
 
+#include <optional>
 #include <string>
 
+#include "core/progress.h"
 #include "infer/generator.h"
 
 namespace adze::cli {
@@ -26,5 +28,17 @@ struct GenerationOptions {
 std::string finish_text(infer::FinishReason reason);  // "stop", "length", "context"
 // "12 prompt tokens at 310/s, 80 answer tokens at 152/s"; says why an answer was cut.
 std::string speed_text(const infer::GenerationResult& result);
+
+// Shows how far a prompt of several chunks has come; short ones stay silent.
+class PromptProgress {
+ public:
+  explicit PromptProgress(int64_t chunk) : chunk_(chunk) {}
+  // all: tokens of the prompt, known from the first call on
+  void update(int64_t done, int64_t all);
+
+ private:
+  int64_t chunk_;
+  std::optional<core::Progress> progress_;
+};
 
 }  // namespace adze::cli

@@ -9,8 +9,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "core/env.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "kernels/simd.h"
 
 namespace adze::cli {
 
@@ -82,6 +84,9 @@ void apply(const core::CommonOptions& options) {
   options.validate();
   if (options.threads > 0) {
     core::set_num_threads(static_cast<int>(options.threads));
+  }
+  if (const auto isa = core::forced_isa()) {
+    kernels::force_isa(*isa);
   }
 }
 

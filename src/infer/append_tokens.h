@@ -14,8 +14,8 @@ namespace adze::infer {
 // hidden [rows, hidden_size] of tokens first .. first + rows
 using HiddenRows = std::function<void(int64_t first, const at::Tensor& hidden)>;
 
-// Throws core::Error for a token outside the vocabulary; the sequence is then unchanged. Throws
-// kv::CacheFull; the sequence then holds the chunks before.
+// Throws core::Error for a token outside the vocabulary; the sequence is then unchanged. After
+// kv::CacheFull some slots hold a step that others lack: the sequence is good for clear() only.
 void append_tokens(const model::Model& model,
                    kv::Rotation& rotation,
                    kv::Sequence& sequence,

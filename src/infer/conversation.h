@@ -18,8 +18,8 @@ class Conversation {
   // Both must outlive the conversation. system: the first message, if any.
   Conversation(const LoadedModel& loaded, Generator& generator, std::optional<std::string> system);
 
-  // Adds the user's message and the answer. Throws ContextFull before anything has changed; after
-  // any other error the message is taken back and the next turn computes the cache anew.
+  // Adds the user's message and the answer. After ContextFull the message is taken back and nothing
+  // has been computed; after any other error the next turn also computes the cache anew.
   TextAnswer reply(const std::string& message,
                    const TextRequest& request,
                    const std::function<bool(std::string_view)>& on_text,

@@ -58,7 +58,7 @@ struct Generator::Implementation {
                   [&](int64_t first, const at::Tensor& hidden) {
                     last = hidden.narrow(0, hidden.size(0) - 1, 1);
                     if (on_progress) {
-                      on_progress(first + hidden.size(0));
+                      on_progress(first + hidden.size(0), static_cast<int64_t>(tokens.size()));
                     }
                   });
     return model::logits(*model, last);

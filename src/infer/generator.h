@@ -70,7 +70,8 @@ class Generator {
   kv::Sequence new_sequence();
 
   using TokenCallback = std::function<bool(const SampledToken&)>;   // false: enough
-  using ProgressCallback = std::function<void(int64_t tokens_done)>;  // during prefill
+  // After each chunk of the prompt; what it throws ends the generation.
+  using ProgressCallback = std::function<void(int64_t tokens_done, int64_t tokens_in_all)>;
 
   // Appends the prompt (at least one token) and samples. The sequence afterwards holds the prompt
   // and every returned token but the last. Throws ContextFull before anything is computed when the

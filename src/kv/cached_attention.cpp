@@ -19,6 +19,18 @@ std::vector<int64_t> slots_of_layers(const model::ModelSpec& spec) {
   return slots;
 }
 
+// Where the next row of a sequence is rotated to, at most. Ranks stay small however long the text.
+int64_t last_position(const Sequence& sequence) {
+  if (!sequence.policy().needs().rank_positions) {
+    return sequence.num_tokens();
+  }
+  int64_t longest = 0;
+  for (int64_t slot = 0; slot < sequence.num_slots(); ++slot) {
+    longest = std::max(longest, sequence.cached_tokens(slot));
+  }
+  return longest;
+}
+
 }  // namespace
 
 CachedAttention::CachedAttention(const model::ModelSpec& spec,
@@ -29,7 +41,7 @@ CachedAttention::CachedAttention(const model::ModelSpec& spec,
       step_(std::move(step)),
       slot_of_layer_(slots_of_layers(spec)) {
   for (const StepRows& part : step_) {
-    rotation_.reserve_positions(part.sequence->num_tokens() + part.rows);
+    rotation_.reserve_positions(last_position(*part.sequence) + part.rows);
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/check.h"
 #include "core/error.h"
+#include "core/huge_memory.h"
 #include "core/parallel.h"
 #include "kernels/packed_matmul/packed_matmul.h"
 #include "tensor/operations.h"
@@ -19,13 +20,13 @@ namespace {
 using kernels::kPanelRows;
 
 // Panels from pointers to stored rows.
-at::Tensor pack_panels(core::TensorType type,
-                       int64_t columns,
-                       std::span<const std::byte* const> source_rows) {
+std::shared_ptr<std::byte> pack_panels(core::TensorType type,
+                                       int64_t columns,
+                                       std::span<const std::byte* const> source_rows) {
   const auto outputs = static_cast<int64_t>(source_rows.size());
   const int64_t panel_bytes = kernels::packed_bytes(type, kPanelRows, columns);
-  at::Tensor panels = empty_bytes(kernels::packed_bytes(type, outputs, columns));
-  auto* target = reinterpret_cast<std::byte*>(panels.mutable_data_ptr<uint8_t>());
+  auto panels = core::allocate_huge(kernels::packed_bytes(type, outputs, columns));
+  std::byte* target = panels.get();
   core::parallel_for((outputs + kPanelRows - 1) / kPanelRows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
       std::array<const std::byte*, kPanelRows> rows{};
@@ -41,10 +42,11 @@ at::Tensor pack_panels(core::TensorType type,
 
 class PackedWeight : public LinearWeight {
  public:
-  PackedWeight(core::TensorType type, int64_t outputs, int64_t columns, at::Tensor panels)
-      : panels_(std::move(panels)),
-        matrix_{type, outputs, columns,
-                reinterpret_cast<const std::byte*>(panels_.const_data_ptr<uint8_t>())} {}
+  PackedWeight(core::TensorType type,
+               int64_t outputs,
+               int64_t columns,
+               std::shared_ptr<const std::byte> panels)
+      : panels_(std::move(panels)), matrix_{type, outputs, columns, panels_.get()} {}
 
   at::Tensor apply(const at::Tensor& x) const override { return apply_together({this}, x)[0]; }
 
@@ -61,12 +63,14 @@ class PackedWeight : public LinearWeight {
 
   int64_t outputs() const override { return matrix_.outputs; }
   int64_t columns() const override { return matrix_.columns; }
-  int64_t bytes() const override { return panels_.numel(); }
+  int64_t bytes() const override {
+    return kernels::packed_bytes(matrix_.type, matrix_.outputs, matrix_.columns);
+  }
   core::TensorType type() const override { return matrix_.type; }
   const kernels::PackedMatrix& matrix() const { return matrix_; }
 
  private:
-  at::Tensor panels_;
+  std::shared_ptr<const std::byte> panels_;
   kernels::PackedMatrix matrix_;
 };
 

@@ -23,15 +23,7 @@ at::Tensor empty_floats(int64_t rows, int64_t columns) {
   return at::empty({rows, columns}, at::kFloat);
 }
 
-at::Tensor empty_bytes(int64_t bytes) { return at::empty({bytes}, at::kByte); }
-
 at::Tensor from_integers(std::span<const int64_t> values) {
-  at::Tensor result = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
-  std::copy(values.begin(), values.end(), result.mutable_data_ptr<int64_t>());
-  return result;
-}
-
-at::Tensor from_integers(std::span<const int32_t> values) {
   at::Tensor result = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
   std::copy(values.begin(), values.end(), result.mutable_data_ptr<int64_t>());
   return result;

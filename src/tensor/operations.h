@@ -12,9 +12,7 @@
 namespace adze::tensor {
 
 at::Tensor empty_floats(int64_t rows, int64_t columns);  // [rows, columns], uninitialised
-at::Tensor empty_bytes(int64_t bytes);                   // [bytes], 64-byte aligned
 at::Tensor from_integers(std::span<const int64_t> values);  // [values.size()] int64
-at::Tensor from_integers(std::span<const int32_t> values);  // the same, widened
 
 // [rows, columns] normed by weight [columns].
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);

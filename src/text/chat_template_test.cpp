@@ -25,7 +25,7 @@ std::string repeat(const std::string& text, int count) {
 // "" where it renders.
 std::string failure_of(const std::string& source,
                        const Json& values = Json::object(),
-                       const ChatTemplateLimits& limits = {}) {
+                       const ChatTemplateLimits& limits = {.memory_bytes = 32 << 20}) {
   try {
     ChatTemplate(source, limits).render(values);
     return "";
@@ -111,6 +111,7 @@ TEST(ChatTemplate, OutputMeetsALimit) {
 
 TEST(ChatTemplate, SourceMeetsALimit) {
   expect_failure(std::string((1 << 20) + 1, 'x'), "source: expected at most 1048576 bytes");
+  expect_failure("{{ " + std::string(2'000, 'x') + " }}", "a name of 2000 bytes");
 }
 
 TEST(ChatTemplate, NestingMeetsALimit) {

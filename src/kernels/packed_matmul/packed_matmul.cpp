@@ -15,6 +15,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/packed_matmul/packed_matmul.cpp"
 #include <hwy/foreach_target.h>  // NOLINT: must follow the define above
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
@@ -42,7 +43,7 @@ constexpr int kVectors = 16 / kLanes;  // vectors that span the 16 rows of a pan
 constexpr int kTilePanels = kVectors == 1 ? 2 : 1;
 constexpr int kTileRows = kVectors == 1 ? 12 : 6;
 constexpr int kTileOutputs = kTilePanels * 16;
-// Columns unpacked at a time: 1024 x 32 x 4 bytes = 128 KiB stays in the second-level cache.
+// Columns unpacked at a time: 1024 x 32 x 4 bytes = 128 KiB (AVX2: 64) stay in the second-level cache.
 constexpr int64_t kTileDepth = 1024;
 // Up to here, unpacking once per row tile costs less than storing and reloading f32.
 constexpr int kDirectRows = kVectors == 1 ? 8 : 4;
@@ -250,9 +251,16 @@ HWY_NOINLINE void direct_tile(const float* x,
     }
   }
   Reader<type> readers[kPanels];
-  for (int64_t block = 0; block < columns / kBlockColumns; ++block) {
+  const int64_t blocks = columns / kBlockColumns;
+  for (int64_t block = 0; block < blocks; ++block) {
     for (int p = 0; p < kPanels; ++p) {
       readers[p].open(panels + p * bytes, block);
+      // The streams of a tile are too short for the hardware to follow, so the next tile's are
+      // fetched by hand: its same block, kPanels panels ahead.
+      const uint8_t* next = panels + (kPanels + p) * bytes + block * bytes / blocks;
+      for (int64_t line = 0; line < bytes / blocks; line += 64) {
+        hwy::Prefetch(next + line);
+      }
     }
     for (int group = 0; group < 4; ++group) {
       for (int p = 0; p < kPanels; ++p) {

@@ -48,8 +48,8 @@ struct MatmulOutput {
 };
 
 // Several weights over the same x in one parallel region. x [rows, columns], contiguous; y must not
-// overlap x. Reads the weights once for every 256 rows: memory bound up to about 8 rows, then
-// 2 * rows * outputs * columns flops.
+// overlap x. Reads the weights once: memory bound up to about 8 rows, then 2 * rows * outputs *
+// columns flops.
 void packed_matmul(const float* x,
                    int64_t rows,
                    int64_t columns,

@@ -63,7 +63,7 @@ std::optional<size_t> position_in(int64_t index, int64_t length) {
 }
 
 Value character_at(Runtime& runtime, std::string_view text, int64_t index) {
-  runtime.step_bytes(text.size());
+  runtime.step_characters(text.size());
   const auto position = position_in(index, count_characters(text));
   if (!position) {
     return runtime.undefined("the character");
@@ -111,7 +111,7 @@ void visit_range(const Range& range, Visit&& visit) {
 }
 
 Value slice_text(Runtime& runtime, std::string_view text, const SliceBounds& bounds) {
-  runtime.step_bytes(text.size());
+  runtime.step_characters(text.size());
   const Range range = resolve(runtime, bounds, count_characters(text));
   TextBuilder builder(runtime);
   if (range.step == 1) {
@@ -135,7 +135,7 @@ Value slice_text(Runtime& runtime, std::string_view text, const SliceBounds& bou
 
 int64_t length_of(Runtime& runtime, const Value& value) {
   if (value.is<Text>()) {
-    runtime.step_bytes(value.text().size());
+    runtime.step_characters(value.text().size());
     return count_characters(value.text());
   }
   if (const auto* list = value.get<List*>()) {
@@ -155,6 +155,7 @@ Value item_of(Runtime& runtime, const Value& value, const Value& key) {
     fail_undefined(runtime, value, key.is<Text>() ? key.text() : "item");
   }
   if (value.is_mapping()) {
+    runtime.step_bytes(key.is<Text>() ? key.text().size() : 0);
     if (const Value* found = (*value.get<Mapping*>())->find(key)) {
       return *found;
     }
@@ -202,6 +203,7 @@ Value attribute_path(Runtime& runtime,
   if (!path.is<Text>()) {
     runtime.fail("an attribute must be a text or an integer, got '{}'", path.type_name());
   }
+  runtime.step_bytes(path.text().size());
   Value current = value;
   for (const std::string_view part : split_text(path.text(), ".", -1)) {
     runtime.step();

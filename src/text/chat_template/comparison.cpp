@@ -99,6 +99,7 @@ bool contains(Runtime& runtime, const Value& container, const Value& value) {
     return container.text().find(value.text()) != std::string_view::npos;
   }
   if (container.is_mapping()) {
+    runtime.step_bytes(value.is<Text>() ? value.text().size() : 0);
     return (*container.get<Mapping*>())->find(value) != nullptr;
   }
   const List& items = *runtime.iterate(container);

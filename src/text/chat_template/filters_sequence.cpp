@@ -98,7 +98,11 @@ Value reverse(Runtime& runtime, const Value& input, const Arguments& arguments) 
 
 // Texts compare without regard to case, as Jinja's sorting filters do unless told.
 Value sort_key(Runtime& runtime, const Value& value, bool case_sensitive) {
-  return value.is<Text>() && !case_sensitive ? runtime.text(lower_case(value.text())) : value;
+  if (!value.is<Text>() || case_sensitive) {
+    return value;
+  }
+  runtime.step_characters(value.text().size());
+  return runtime.text(lower_case(value.text()));
 }
 
 void sort_by_keys(Runtime& runtime, List& list, const std::vector<Value>& keys, bool reversed) {

@@ -12,7 +12,9 @@ namespace {
 template <std::string (*convert)(std::string_view)>
 Value convert_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
   BoundArguments(runtime, "filter", arguments, {});
-  return runtime.text(convert(printed(runtime, input)));
+  const std::string text = printed(runtime, input);
+  runtime.step_characters(text.size());
+  return runtime.text(convert(text));
 }
 
 std::string title_words(std::string_view text) {
@@ -51,7 +53,9 @@ std::string unchanged(std::string_view text) {
 
 Value trim(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const BoundArguments bound(runtime, "trim", arguments, {"chars"});
-  return runtime.text(std::string(strip(printed(runtime, input), bound.text(0))));
+  const std::string text = printed(runtime, input);
+  step_strip(runtime, text, bound.text(0));
+  return runtime.text(std::string(strip(text, bound.text(0))));
 }
 
 Value replace(Runtime& runtime, const Value& input, const Arguments& arguments) {
@@ -81,6 +85,7 @@ Value indent(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const bool blank = bound.truth(2, false);
   std::string text = printed(runtime, input);
   text += '\n';  // so that a last empty line counts
+  runtime.step_characters(text.size());
   const auto lines = split_lines(text, false);
   TextBuilder builder(runtime);
   for (size_t index = 0; index < lines.size(); ++index) {
@@ -150,6 +155,13 @@ constexpr std::array kFilters{
 Filter find_text_filter(std::string_view name) {
   const Row* row = find_named(kFilters, name);
   return row == nullptr ? nullptr : row->filter;
+}
+
+void step_strip(Runtime& runtime,
+                std::string_view text,
+                std::optional<std::string_view> characters) {
+  runtime.step_characters(text.size());
+  runtime.step_search(text.size(), characters.value_or("").size());
 }
 
 Value replace_text(Runtime& runtime,

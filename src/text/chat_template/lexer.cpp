@@ -15,6 +15,9 @@ using Kind = Token::Kind;
 
 constexpr auto kNone = std::string_view::npos;
 
+// Looking a variable up compares names, which must not take long.
+constexpr size_t kMaxNameBytes = 1000;
+
 // Longest first, so that "**" is not read as two "*".
 constexpr std::array<std::string_view, 26> kOperators{
     "**", "//", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<",
@@ -224,6 +227,9 @@ class Lexer {
       const std::string_view name = rest().substr(
           0,
           std::min(rest().size(), find_end([](char c) { return begins_name(c) || is_digit(c); })));
+      if (name.size() > kMaxNameBytes) {
+        fail_at(line_, "a name of {} bytes; at most {} are supported", name.size(), kMaxNameBytes);
+      }
       add(Kind::kName, std::string(name));
       advance(name.size());
     } else if (is_digit(first)) {

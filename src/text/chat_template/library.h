@@ -2,6 +2,7 @@
 // What the environment offers to templates: filters, tests, functions and methods. They see their
 // arguments and nothing else; only strftime_now reads something from outside, the clock.
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -38,6 +39,11 @@ Filter find_text_filter(std::string_view name);  // nullptr: none of that name
 Filter find_number_filter(std::string_view name);
 Filter find_sequence_filter(std::string_view name);
 Filter find_selection_filter(std::string_view name);
+
+// What stripping may cost: each character is looked for in the set.
+void step_strip(Runtime& runtime,
+                std::string_view text,
+                std::optional<std::string_view> characters);
 
 // text.replace(old, replacement), at most `limit` times unless negative.
 Value replace_text(Runtime& runtime,

@@ -21,12 +21,14 @@ struct Row {
 template <std::string_view (*operation)(std::string_view, std::optional<std::string_view>)>
 Value strip_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const BoundArguments bound(runtime, "strip", arguments, {"chars"});
+  step_strip(runtime, self.text(), bound.text(0));
   return runtime.text(std::string(operation(self.text(), bound.text(0))));
 }
 
 template <std::string (*convert)(std::string_view)>
 Value convert_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   BoundArguments(runtime, "a method of texts", arguments, {});
+  runtime.step_characters(self.text().size());
   return runtime.text(convert(self.text()));
 }
 
@@ -52,6 +54,7 @@ Value split_method(Runtime& runtime, const Value& self, const Arguments& argumen
   if (separator && separator->empty()) {
     runtime.fail("split: an empty separator");
   }
+  runtime.step_characters(self.text().size());
   runtime.step_search(self.text().size(), separator.value_or("").size());
   return text_list(runtime,
                    split(self.text(), separator.value_or(""), bound.integer(1).value_or(-1)));
@@ -59,7 +62,7 @@ Value split_method(Runtime& runtime, const Value& self, const Arguments& argumen
 
 Value split_lines_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const BoundArguments bound(runtime, "splitlines", arguments, {"keepends"});
-  runtime.step_bytes(self.text().size());
+  runtime.step_characters(self.text().size());
   return text_list(runtime, split_lines(self.text(), bound.truth(0, false)));
 }
 
@@ -109,6 +112,7 @@ Value find_method(Runtime& runtime, const Value& self, const Arguments& argument
   const BoundArguments bound(runtime, from_right ? "rfind" : "find", arguments, {"sub"});
   const std::string_view wanted = bound.require_text(0);
   runtime.step_search(self.text().size(), wanted.size());
+  runtime.step_characters(self.text().size());
   const size_t found = from_right ? self.text().rfind(wanted) : self.text().find(wanted);
   return Value(found == std::string_view::npos ? int64_t{-1}
                                                : count_characters(self.text().substr(0, found)));
@@ -119,6 +123,7 @@ Value count_method(Runtime& runtime, const Value& self, const Arguments& argumen
   const std::string_view wanted = bound.require_text(0);
   runtime.step_search(self.text().size(), wanted.size());
   if (wanted.empty()) {
+    runtime.step_characters(self.text().size());
     return Value(count_characters(self.text()) + 1);
   }
   int64_t count = 0;
@@ -188,7 +193,9 @@ Value halves_method(Runtime& runtime, const Value& self, const Arguments& argume
 
 Value get_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const BoundArguments bound(runtime, "get", arguments, {"key", "default"});
-  if (const Value* found = mapping_of(self).find(bound.require(0))) {
+  const Value& key = bound.require(0);
+  runtime.step_bytes(key.is<Text>() ? key.text().size() : 0);
+  if (const Value* found = mapping_of(self).find(key)) {
     return *found;
   }
   return bound.find(1) == nullptr ? Value(None{}) : *bound.find(1);

@@ -66,6 +66,7 @@ class PythonWriter {
       runtime_.fail("a value nested deeper than {} levels", kMaxValueDepth);
     }
     if (value.is<Text>()) {
+      runtime_.step_characters(value.text().size());
       append_quoted(builder_, value.text());
     } else if (const auto* list = value.get<List*>()) {
       write_list(**list, depth);
@@ -163,6 +164,7 @@ class JsonWriter {
   }
 
   void write_text(std::string_view text) {
+    runtime_.step_characters(text.size());
     std::string quoted = "\"";
     while (!text.empty()) {
       const Utf8Step step = next_character(text);

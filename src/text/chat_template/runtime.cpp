@@ -8,7 +8,9 @@ namespace adze::text::chat_template {
 
 namespace {
 
+// A step takes about 100 ns; so does copying 1 KiB, or decoding 64 bytes of UTF-8.
 constexpr size_t kBytesPerStep = 1024;
+constexpr size_t kCharacterBytesPerStep = 64;
 constexpr size_t kComparisonsPerStep = 1 << 16;
 constexpr size_t kContainerBytes = 128;  // about what an empty one takes
 constexpr size_t kEntryBytes = 160;      // a mapping's entry and its place in the index
@@ -24,6 +26,10 @@ void Runtime::step(int64_t count) {
 
 void Runtime::step_bytes(size_t bytes) {
   step(static_cast<int64_t>(bytes / kBytesPerStep));
+}
+
+void Runtime::step_characters(size_t bytes) {
+  step(static_cast<int64_t>(bytes / kCharacterBytesPerStep));
 }
 
 void Runtime::step_search(size_t text_bytes, size_t pattern_bytes) {

@@ -44,7 +44,8 @@ class Runtime {
 
   void step(int64_t count = 1);
   // Work on many bytes counts too, or a few steps on long texts could take minutes.
-  void step_bytes(size_t bytes);
+  void step_bytes(size_t bytes);       // copied or compared as a whole
+  void step_characters(size_t bytes);  // looked at one by one
   // Searching for one text in another compares up to the product of both lengths.
   void step_search(size_t text_bytes, size_t pattern_bytes);
   void take_memory(size_t bytes);  // fails above the limit

@@ -103,6 +103,9 @@ bool apply_test(Runtime& runtime,
   runtime.step();
   if (const Row* row = find_named(kTests, name)) {
     BoundArguments(runtime, name, arguments, {});
+    if (value.is<Text>() && (name == "lower" || name == "upper")) {
+      runtime.step_characters(value.text().size());
+    }
     return row->test(runtime, value);
   }
   if (const ComparisonRow* row = find_named(kComparisons, name)) {
