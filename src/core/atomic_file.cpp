@@ -21,7 +21,13 @@ std::string unique_suffix() {
 }  // namespace
 
 AtomicFile::AtomicFile(const std::filesystem::path& target)
-    : target_(target), temporary_(target.string() + unique_suffix()) {
+    // A link stays a link: what it points to is replaced.
+    : target_(std::filesystem::weakly_canonical(target)),
+      temporary_(target_.string() + unique_suffix()) {
+  // The rename would turn a device or a pipe into a file, /dev/null for all programs.
+  if (std::filesystem::exists(target_) && !std::filesystem::is_regular_file(target_)) {
+    throw error("file", "expected a regular file or a new name, got {}", target.string());
+  }
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor_ < 0) {
     fail("create");

@@ -102,12 +102,24 @@ TEST_F(AtomicFileTest, FullDiskIsAnErrorAndLeavesTheOldFile) {
 
 TEST_F(AtomicFileTest, TargetThatIsAFolderIsAnErrorAndLeavesNothing) {
   fs::create_directories(folder_ / "a" / "b");
-  {
-    AtomicFile file(folder_ / "a");
-    file.write(std::string_view("x"));
-    EXPECT_THROW(file.commit(), Error);
-  }
+  EXPECT_THROW(AtomicFile(folder_ / "a"), Error);
   EXPECT_EQ(files(), 1);
+}
+
+TEST_F(AtomicFileTest, DevicesAreRefusedAndLinksStayLinks) {
+  fs::create_directories(folder_);
+  fs::create_symlink("/dev/full", folder_ / "device");
+  EXPECT_THROW(AtomicFile(folder_ / "device"), Error);
+  EXPECT_TRUE(fs::is_character_file(folder_ / "device"));
+  std::ofstream(folder_ / "target") << "old";
+  fs::create_symlink(folder_ / "target", folder_ / "link");
+  {
+    AtomicFile file(folder_ / "link");
+    file.write(std::string_view("x"));
+    file.commit();
+  }
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  EXPECT_EQ(read(folder_ / "target"), "x");
 }
 
 }  // namespace

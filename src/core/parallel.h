@@ -1,18 +1,21 @@
 #pragma once
-// The only thread pool: OpenMP, on the libgomp that libtorch uses (a second pool would halve
-// throughput). Thread sanitizer does not understand libgomp, so under it std::jthread takes over.
-// Work is cut by index, never by thread count, wherever the cut could change a result.
+// The only thread pool of inference. Work is cut into parts by index, never by who is free, so that
+// nothing but time depends on the threads.
+//
+// Why not OpenMP: its threads spin until all have arrived. On a machine that does something else as
+// well, two of them on one core then cost a time slice at each of some 200 regions a token, and
+// decode fell to a seventeenth (docs/log.md). Here a late thread is not waited for: whoever is awake
+// takes its part, and who has to wait lets others run.
 
 #include <atomic>
 #include <cstdint>
 #include <exception>
 #include <mutex>
-#include <thread>
-#include <vector>
+#include <type_traits>
 
 namespace adze::core {
 
-int num_threads();               // threads a parallel region uses; at least 1
+int num_threads();                // threads a parallel region uses; at least 1
 void set_num_threads(int count);  // throws InvalidOption outside [1, 1024]
 
 namespace internal {
@@ -42,30 +45,24 @@ class FirstException {
   std::exception_ptr first_;
 };
 
+// Calls call(body, part) for each part in [0, parts), on this thread and on the pool's.
+void run_parts(int parts, void (*call)(void* body, int part), void* body);
+
 }  // namespace internal
 
-// Runs body(thread) once on each of `threads` threads, 0 <= thread < threads. The caller is
-// thread 0. Regions do not nest.
+// Runs body(part) once for each part in [0, parts), on up to `parts` threads. A region inside a
+// region, or beside one of another thread, runs its parts one after the other.
 template <class Body>
-void parallel_region(int threads, Body&& body) {
-  if (threads <= 1) {
+void parallel_region(int parts, Body&& body) {
+  if (parts <= 1) {
     body(0);
     return;
   }
   internal::FirstException failure;
-#if defined(__SANITIZE_THREAD__)
-  std::vector<std::jthread> others;
-  for (int thread = 1; thread < threads; ++thread) {
-    others.emplace_back([&, thread] { failure.run([&] { body(thread); }); });
-  }
-  failure.run([&] { body(0); });
-  others.clear();  // joins
-#else
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-  for (int thread = 0; thread < threads; ++thread) {
-    failure.run([&] { body(thread); });
-  }
-#endif
+  auto guarded = [&](int part) { failure.run([&] { body(part); }); };
+  internal::run_parts(
+      parts, [](void* function, int part) { (*static_cast<decltype(guarded)*>(function))(part); },
+      &guarded);
   failure.rethrow();
 }
 
@@ -73,16 +70,16 @@ void parallel_region(int threads, Body&& body) {
 template <class Body>
 void parallel_for(int64_t count, int64_t grain, Body&& body) {
   const int64_t units = (count + grain - 1) / grain;
-  const int64_t threads = units < num_threads() ? units : num_threads();
-  if (threads <= 1) {
+  const int64_t parts = units < num_threads() ? units : num_threads();
+  if (parts <= 1) {
     if (count > 0) {
       body(int64_t{0}, count);
     }
     return;
   }
-  parallel_region(static_cast<int>(threads), [&](int thread) {
-    const int64_t begin = units * thread / threads * grain;
-    const int64_t end = units * (thread + 1) / threads * grain;
+  parallel_region(static_cast<int>(parts), [&](int part) {
+    const int64_t begin = units * part / parts * grain;
+    const int64_t end = units * (part + 1) / parts * grain;
     body(begin, end < count ? end : count);
   });
 }
@@ -92,8 +89,8 @@ void parallel_for(int64_t count, int64_t grain, Body&& body) {
 template <class Body>
 void parallel_items(int64_t count, Body&& body) {
   std::atomic<int64_t> next = 0;
-  const int64_t threads = count < num_threads() ? count : num_threads();
-  parallel_region(static_cast<int>(threads), [&](int) {
+  const int64_t parts = count < num_threads() ? count : num_threads();
+  parallel_region(static_cast<int>(parts), [&](int) {
     for (int64_t item = next++; item < count; item = next++) {
       body(item);
     }

@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <stdexcept>
+#include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -68,6 +70,31 @@ TEST_F(Parallel, ExceptionsReachTheCaller) {
                  std::runtime_error);
   }
   EXPECT_NO_THROW(parallel_region(3, [](int) {}));  // and leave nothing behind
+}
+
+TEST_F(Parallel, ManyShortRegionsRunEachPartOnce) {
+  std::atomic<int64_t> sum = 0;
+  for (int round = 0; round < 20000; ++round) {
+    const int parts = 2 + round % 4;
+    parallel_region(parts, [&](int part) { sum += part + 1; });
+  }
+  EXPECT_EQ(sum, 5000 * (3 + 6 + 10 + 15));
+}
+
+TEST_F(Parallel, RegionsInsideAndBesideRegionsRunAlone) {
+  std::atomic<int> runs = 0;
+  parallel_region(3, [&](int) { parallel_region(4, [&](int) { ++runs; }); });
+  EXPECT_EQ(runs, 12);
+  std::thread other([&] {
+    for (int round = 0; round < 2000; ++round) {
+      parallel_region(2, [&](int) { ++runs; });
+    }
+  });
+  for (int round = 0; round < 2000; ++round) {
+    parallel_region(2, [&](int) { ++runs; });
+  }
+  other.join();
+  EXPECT_EQ(runs, 12 + 8000);
 }
 
 TEST_F(Parallel, ThreadCountIsChecked) {

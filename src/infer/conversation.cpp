@@ -33,6 +33,10 @@ Conversation::Conversation(const LoadedModel& loaded,
 
 void Conversation::reset() {
   messages_ = first_messages(system_);
+  clear_cache();
+}
+
+void Conversation::clear_cache() {
   sequence_.clear();
   cached_text_.clear();
   pending_.clear();
@@ -41,9 +45,7 @@ void Conversation::reset() {
 std::vector<int32_t> Conversation::tokens_to_feed(const std::string& rendered) {
   if (!rendered.starts_with(cached_text_)) {
     // The template changed earlier text (some trim answers): start over.
-    sequence_.clear();
-    cached_text_.clear();
-    pending_.clear();
+    clear_cache();
   }
   std::vector<int32_t> tokens = pending_;
   const auto added = loaded_.tokenizer.encode(
@@ -76,6 +78,9 @@ TextAnswer Conversation::reply(const std::string& message,
       pending_.push_back(generated[i].token);
     }
     cached_text_ = rendered + reply.text;
+    if (reply.stopped_by_text) {
+      clear_cache();  // the next turn feeds what the text says
+    }
     messages_.push_back({"assistant", reply.text});
     return reply;
   } catch (const ContextFull&) {
@@ -83,9 +88,7 @@ TextAnswer Conversation::reply(const std::string& message,
     throw;
   } catch (...) {
     messages_.pop_back();
-    sequence_.clear();
-    cached_text_.clear();
-    pending_.clear();
+    clear_cache();
     throw;
   }
 }
@@ -94,6 +97,8 @@ void Conversation::save(const std::filesystem::path& path) const {
   core::StateWriter writer;
   writer.text(kFormat);
   writer.text(loaded_.model->spec.name);
+  writer.value(loaded_.model->weight_bytes());  // tells one quantisation from another
+  writer.value(sequence_.num_tokens());
   writer.value(static_cast<uint64_t>(messages_.size()));
   for (const ChatMessage& message : messages_) {
     writer.text(message.role);
@@ -112,6 +117,11 @@ void Conversation::load(const std::filesystem::path& path) {
   core::StateReader reader(path.string(), file.bytes());
   reader.expect("format", kFormat);
   reader.expect("model", loaded_.model->spec.name);
+  reader.expect("weight bytes", loaded_.model->weight_bytes());
+  const auto tokens = reader.value<int64_t>();
+  if (!sequence_.policy().evicts() && tokens > generator_.context()) {
+    throw ContextFull(tokens, generator_.context());
+  }
   std::vector<ChatMessage> messages;
   const auto count = reader.value<uint64_t>();
   for (uint64_t i = 0; i < count; ++i) {
@@ -120,8 +130,14 @@ void Conversation::load(const std::filesystem::path& path) {
   }
   std::string cached_text = reader.text();
   auto pending = reader.list<int32_t>();
-  sequence_.load(reader);  // changes nothing where it throws
+  kv::Sequence sequence = generator_.new_sequence();
+  sequence.load(reader);
+  if (!reader.at_end() || sequence.num_tokens() != tokens) {
+    throw core::error("state", "{}: expected {} tokens and the end of the file, got {} and more",
+                      path.string(), tokens, sequence.num_tokens());
+  }
   messages_ = std::move(messages);
+  sequence_ = std::move(sequence);
   cached_text_ = std::move(cached_text);
   pending_ = std::move(pending);
 }

@@ -38,6 +38,7 @@ class Conversation {
 
  private:
   std::vector<int32_t> tokens_to_feed(const std::string& rendered);
+  void clear_cache();
 
   const LoadedModel& loaded_;
   Generator& generator_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <utility>
 
 #include "core/check.h"
@@ -18,10 +19,15 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// The context limits the text of a policy that keeps everything; others bound the cache themselves.
+int64_t most_cached(const kv::KvPolicy& policy, int64_t context) {
+  return policy.evicts() ? policy.most_cached(std::numeric_limits<int64_t>::max()) : context;
+}
+
 // Room for the longest text, for the pages that a cut packs anew, and for one fork of them.
 int64_t pool_bytes(const kv::KvStore& store, const kv::KvPolicy& policy, int64_t slots,
                    int64_t context) {
-  const int64_t tokens = policy.most_cached(context);
+  const int64_t tokens = most_cached(policy, context);
   const int64_t pages = (tokens + kv::kPageTokens - 1) / kv::kPageTokens + 4;
   return 2 * slots * pages * std::max(store.raw_page_bytes(), store.sealed_page_bytes());
 }
@@ -91,6 +97,14 @@ double GenerationResult::decode_tokens_per_second() const {
 Generator::Generator(std::shared_ptr<const model::Model> model, const CacheOptions& options) {
   options.validate();
   implementation_ = std::make_unique<Implementation>(std::move(model), options);
+  const Implementation& self = *implementation_;
+  const int64_t trained = std::max(self.context, self.model->spec.context_length);
+  if (self.policy->evicts() && most_cached(*self.policy, self.context) > trained) {
+    throw core::InvalidOption(
+        "kv-policy", self.policy->name(),
+        fmt::format("at most {} cached tokens, the model's context, or a larger --context",
+                    trained));
+  }
 }
 
 Generator::~Generator() = default;

@@ -34,6 +34,7 @@ TextAnswer answer(Generator& generator,
   if (!stops.stopped()) {
     show(stops.finish());
   }
+  answer.stopped_by_text = stops.stopped();
   return answer;
 }
 

@@ -18,6 +18,7 @@ struct TextRequest {
 
 struct TextAnswer {
   std::string text;                  // without prompt and stop string
+  bool stopped_by_text = false;      // the cache then holds more than the text says
   GenerationResult result;
 };
 

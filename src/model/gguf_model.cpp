@@ -174,7 +174,11 @@ ModelSpec spec_from_gguf(const GgufFile& file) {
   for (int64_t layer = 0; layer < std::min<int64_t>(spec.num_layers, 4096); ++layer) {
     spec.kv_source.push_back(layer);
   }
-  spec.validate();
+  try {
+    spec.validate();
+  } catch (const core::Error& failure) {
+    throw core::error("gguf", "{}: {}", file.path().string(), failure.what());
+  }
   refuse_unsupported(file, spec);
   return spec;
 }

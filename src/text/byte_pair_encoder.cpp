@@ -27,11 +27,92 @@ bool is_concatenation(std::string_view text, std::string_view left, std::string_
          text.ends_with(right);
 }
 
-// The tokens of a long piece, linked so that a merge removes its right token in O(1).
-struct Link {
-  int32_t previous;
-  int32_t next;
-  Merge merge;  // with the next token
+// The tokens of a long piece, linked so that a merge removes its right token in O(1), and a queue
+// of the pairs that can merge.
+class LinkedPiece {
+ public:
+  LinkedPiece(std::span<int32_t> tokens, const MergeTable& merges)
+      : tokens_(tokens), merges_(merges), links_(tokens.size()) {
+    const auto count = static_cast<int32_t>(tokens.size());
+    std::vector<uint64_t> entries;
+    for (int32_t position = 0; position < count; ++position) {
+      const bool last = position + 1 == count;
+      const Merge merge = last ? Merge{} : merges_.find(token(position), token(position + 1));
+      link(position) = {position - 1, last ? kNoPosition : position + 1, merge};
+      if (merge.rank != Merge::kNone) {
+        entries.push_back(entry(merge.rank, position));
+      }
+    }
+    queue_ = Queue(std::greater<>(), std::move(entries));
+  }
+
+  // Merges the best pair; false where there is none left.
+  bool merge_best() {
+    while (!queue_.empty()) {
+      const auto rank = static_cast<uint32_t>(queue_.top() >> 32);
+      const auto position = static_cast<int32_t>(queue_.top() & 0xFFFFFFFFU);
+      queue_.pop();
+      // Entries stay when a neighbour merges; one whose rank is no longer its link's is void.
+      if (link(position).merge.rank == rank) {
+        merge_at(position);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // Moves the tokens that are left to the front; returns how many they are.
+  size_t compact() {
+    size_t count = 0;
+    for (int32_t position = 0; position != kNoPosition; position = link(position).next) {
+      tokens_[count++] = token(position);
+    }
+    return count;
+  }
+
+ private:
+  struct Link {
+    int32_t previous;
+    int32_t next;
+    Merge merge;  // with the next token
+  };
+  using Queue = std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>>;
+
+  // Rank in the high half and position in the low one: the order in which pairs merge.
+  static uint64_t entry(uint32_t rank, int32_t position) {
+    return (static_cast<uint64_t>(rank) << 32) | static_cast<uint32_t>(position);
+  }
+  Link& link(int32_t position) { return links_[static_cast<size_t>(position)]; }
+  int32_t& token(int32_t position) { return tokens_[static_cast<size_t>(position)]; }
+
+  void merge_at(int32_t position) {
+    Link& pair = link(position);
+    Link& right = link(pair.next);
+    token(position) = pair.merge.token;
+    right.merge = {};  // gone
+    pair.next = right.next;
+    if (pair.next != kNoPosition) {
+      link(pair.next).previous = position;
+    }
+    look_up(position);
+    if (pair.previous != kNoPosition) {
+      look_up(pair.previous);
+    }
+  }
+
+  void look_up(int32_t position) {
+    Link& pair = link(position);
+    pair.merge =
+        pair.next == kNoPosition ? Merge{} : merges_.find(token(position), token(pair.next));
+    if (pair.merge.rank != Merge::kNone) {
+      queue_.push(entry(pair.merge.rank, position));
+    }
+  }
+
+  std::span<int32_t> tokens_;
+  const MergeTable& merges_;
+  std::vector<Link> links_;
+  Queue queue_;
 };
 
 }  // namespace
@@ -90,7 +171,7 @@ void BytePairEncoder::fill_merges(const TokenizerSpec& spec, const TextIndex& in
     const std::string_view right = line.substr(space + 1);
     // Vocabularies list merged tokens in the order of their merges: the next one is worth a look
     // before the index is asked, and saves a third of the time.
-    const size_t next = static_cast<size_t>(token + 1);
+    const size_t next = token == kNoToken ? 0 : static_cast<size_t>(token) + 1;
     token = next < spec.tokens.size() && is_concatenation(spec.tokens[next], left, right)
                 ? static_cast<int32_t>(next)
                 : find(std::string(left).append(right));
@@ -154,60 +235,10 @@ size_t BytePairEncoder::merge_short(std::span<int32_t> tokens) const {
 }
 
 size_t BytePairEncoder::merge_long(std::span<int32_t> tokens) const {
-  const auto count = static_cast<int32_t>(tokens.size());
-  std::vector<Link> links(tokens.size());
-  const auto link = [&](int32_t position) -> Link& { return links[static_cast<size_t>(position)]; };
-  const auto token = [&](int32_t position) -> int32_t& {
-    return tokens[static_cast<size_t>(position)];
-  };
-  // Rank in the high half and position in the low one: the order in which pairs merge. Entries are
-  // not removed when a neighbour merges; one whose rank is no longer its link's is passed over.
-  const auto entry = [](uint32_t rank, int32_t position) {
-    return (static_cast<uint64_t>(rank) << 32) | static_cast<uint32_t>(position);
-  };
-  std::vector<uint64_t> entries;
-  for (int32_t position = 0; position < count; ++position) {
-    const bool last = position + 1 == count;
-    const Merge merge = last ? Merge{} : merges_.find(token(position), token(position + 1));
-    link(position) = {position - 1, last ? kNoPosition : position + 1, merge};
-    if (merge.rank != Merge::kNone) {
-      entries.push_back(entry(merge.rank, position));
-    }
+  LinkedPiece piece(tokens, merges_);
+  while (piece.merge_best()) {
   }
-  std::priority_queue queue(std::greater<uint64_t>(), std::move(entries));
-  const auto look_up = [&](int32_t position) {
-    Link& pair = link(position);
-    pair.merge =
-        pair.next == kNoPosition ? Merge{} : merges_.find(token(position), token(pair.next));
-    if (pair.merge.rank != Merge::kNone) {
-      queue.push(entry(pair.merge.rank, position));
-    }
-  };
-  while (!queue.empty()) {
-    const auto rank = static_cast<uint32_t>(queue.top() >> 32);
-    const auto position = static_cast<int32_t>(queue.top() & 0xFFFFFFFFU);
-    queue.pop();
-    Link& pair = link(position);
-    if (pair.merge.rank != rank) {
-      continue;
-    }
-    Link& right = link(pair.next);
-    token(position) = pair.merge.token;
-    right.merge = {};  // gone
-    pair.next = right.next;
-    if (pair.next != kNoPosition) {
-      link(pair.next).previous = position;
-    }
-    look_up(position);
-    if (pair.previous != kNoPosition) {
-      look_up(pair.previous);
-    }
-  }
-  size_t left = 0;
-  for (int32_t position = 0; position != kNoPosition; position = link(position).next) {
-    tokens[left++] = token(position);
-  }
-  return left;
+  return piece.compact();
 }
 
 }  // namespace adze::text

@@ -58,7 +58,7 @@ Value convert(Runtime& runtime, const Json& json, int depth) {
   }
 }
 
-chat_template::Block parse_checked(const std::string& source, const ChatTemplateLimits& limits) {
+chat_template::Block parse_checked(std::string_view source, const ChatTemplateLimits& limits) {
   if (source.size() > static_cast<size_t>(limits.source_bytes)) {
     throw core::error(chat_template::kErrorTag,
                       "source: expected at most {} bytes, got {}",
@@ -75,7 +75,7 @@ struct ChatTemplate::Implementation {
   chat_template::Block program;
 };
 
-ChatTemplate::ChatTemplate(std::string source, ChatTemplateLimits limits)
+ChatTemplate::ChatTemplate(std::string_view source, ChatTemplateLimits limits)
     : implementation_(
           std::make_unique<Implementation>(Implementation{limits, parse_checked(source, limits)})) {
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
@@ -22,7 +23,7 @@ struct ChatTemplateLimits {
 class ChatTemplate {
  public:
   // Throws core::Error with line number: syntax, unsupported construct.
-  explicit ChatTemplate(std::string source, ChatTemplateLimits limits = {});
+  explicit ChatTemplate(std::string_view source, ChatTemplateLimits limits = {});
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
 

@@ -271,8 +271,9 @@ TEST(ChatTemplate, InvalidUtf8PassesThrough) {
 
 TEST(ChatTemplate, OneTemplateServesManyThreads) {
   const ChatTemplate chat_template("{% for m in messages %}{{ m ~ '-' ~ loop.index }}{% endfor %}");
-  std::vector<std::jthread> threads;
   std::vector<std::string> outputs(4);
+  std::vector<std::jthread> threads;
+  threads.reserve(outputs.size());
   for (std::string& output : outputs) {
     threads.emplace_back([&] {
       for (int round = 0; round < 50; ++round) {

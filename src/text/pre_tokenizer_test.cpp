@@ -53,7 +53,7 @@ TEST(PreTokenizer, NoTextNoPieces) {
 
 TEST(PreTokenizer, UnknownNameListsTheKnownOnes) {
   try {
-    PreTokenizer("smolm");
+    const PreTokenizer unknown("smolm");
     FAIL();
   } catch (const core::Error& error) {
     EXPECT_NE(std::string(error.what()).find("'smolm'"), std::string::npos);

@@ -8,7 +8,7 @@
 namespace adze::text {
 namespace {
 
-const std::string kLost = "\xEF\xBF\xBD";
+const std::string lost = "\xEF\xBF\xBD";
 
 std::string push_in_pieces(const std::string& bytes, uint64_t seed) {
   core::Rng rng(seed);
@@ -33,7 +33,7 @@ TEST(Utf8Stream, HoldsBackWhatIsIncomplete) {
 TEST(Utf8Stream, WhatNeverCompletesIsOneReplacement) {
   Utf8Stream stream;
   EXPECT_EQ(stream.push("\xF0\x9F\x98"), "");
-  EXPECT_EQ(stream.finish(), kLost);
+  EXPECT_EQ(stream.finish(), lost);
   EXPECT_EQ(stream.push("b"), "b");  // ready for the next text
 }
 
@@ -41,12 +41,12 @@ TEST(Utf8Stream, WhatNeverCompletesIsOneReplacement) {
 TEST(Utf8Stream, OneReplacementForEachMaximalSubpart) {
   const std::vector<std::pair<std::string, std::string>> cases{
       {"\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41",
-       kLost + kLost + kLost + kLost + kLost + kLost + kLost + kLost + "A"},
+       lost + lost + lost + lost + lost + lost + lost + lost + "A"},
       {"\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41",
-       kLost + kLost + kLost + kLost + kLost + kLost + kLost + kLost + "A"},
+       lost + lost + lost + lost + lost + lost + lost + lost + "A"},
       {"\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42",
-       kLost + kLost + kLost + kLost + kLost + "A" + kLost + kLost + "B"},
-      {"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", kLost + kLost + kLost + kLost + "A"},
+       lost + lost + lost + lost + lost + "A" + lost + lost + "B"},
+      {"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", lost + lost + lost + lost + "A"},
   };
   for (const auto& [bytes, expected] : cases) {
     for (uint64_t seed = 0; seed < 20; ++seed) {

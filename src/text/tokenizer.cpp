@@ -93,17 +93,18 @@ TokenizerSpec checked(TokenizerSpec spec) {
 
 // Tokens matched as a whole are written as they are; so are texts outside the alphabet, which no
 // byte-level vocabulary should hold but some do as padding.
+std::string decoded_token(const std::string& text, TokenKind kind) {
+  if (kind == TokenKind::kByte) {
+    return std::string(1, static_cast<char>(byte_named(text).value_or(0)));
+  }
+  return is_matched_whole(kind) ? text : bytes_from_alphabet(text).value_or(text);
+}
+
 std::vector<std::string> decoded_tokens(const TokenizerSpec& spec) {
   std::vector<std::string> decoded;
   decoded.reserve(spec.tokens.size());
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
-    std::optional<std::string> bytes;
-    if (spec.kinds[id] == TokenKind::kByte) {
-      bytes.emplace(1, static_cast<char>(byte_named(spec.tokens[id]).value()));
-    } else if (!is_matched_whole(spec.kinds[id])) {
-      bytes = bytes_from_alphabet(spec.tokens[id]);
-    }
-    decoded.push_back(bytes ? std::move(*bytes) : spec.tokens[id]);
+    decoded.push_back(decoded_token(spec.tokens[id], spec.kinds[id]));
   }
   return decoded;
 }
@@ -209,7 +210,11 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, SpecialTokens spec
   std::vector<int32_t> ids;
   ids.reserve(text.size() / 4 + 8);
   size_t position = 0;
-  while (const auto found = finder.find(text, position)) {
+  while (true) {
+    const auto found = finder.find(text, position);
+    if (!found) {
+      break;
+    }
     self.encode_text(text.substr(position, found->begin - position), *workspace, ids);
     ids.push_back(found->id);
     position = found->begin + found->length;

@@ -137,7 +137,7 @@ TEST(Tokenizer, LongPiecesMergeAsTheObviousWay) {
   const TokenizerSpec spec = small_spec();
   const Tokenizer tokenizer(spec);
   core::Rng rng(13);
-  for (const size_t length : {1, 2, 3, 20, 47, 48, 49, 50, 200, 999}) {
+  for (const size_t length : {1U, 2U, 3U, 20U, 47U, 48U, 49U, 50U, 200U, 999U}) {
     std::string text;
     while (text.size() < length) {
       text += "abc"[rng.next_uint64() % 3];
@@ -201,12 +201,12 @@ TEST(Tokenizer, FindAndEndOfGeneration) {
   add_token(spec, "<|im_end|>", TokenKind::kControl);
   add_token(spec, "<end_of_turn>");  // an ordinary token of that name ends nothing
   const Tokenizer tokenizer(std::move(spec));
-  EXPECT_EQ(tokenizer.token_bytes(tokenizer.find(" a").value()), " a");
+  EXPECT_EQ(tokenizer.token_bytes(tokenizer.find(" a").value_or(-1)), " a");
   EXPECT_EQ(tokenizer.find("<|end|>"), 0);
   EXPECT_EQ(tokenizer.find("no such token"), std::nullopt);
   EXPECT_EQ(tokenizer.find("Ġa"), std::nullopt);  // the bytes of no token
   EXPECT_EQ(tokenizer.end_of_generation(),
-            (std::vector<int32_t>{0, tokenizer.find("<|im_end|>").value()}));
+            (std::vector<int32_t>{0, tokenizer.find("<|im_end|>").value_or(-1)}));
 }
 
 // What must be refused, and the field that the message names.

@@ -12,17 +12,13 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/machine_peaks/machine_peaks.cpp"
 #include <hwy/foreach_target.h>  // NOLINT: must follow the define above
-#include <hwy/highway.h>
+
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, 16>;
-using Vector = hn::Vec<Floats>;
-constexpr Floats kFloats;
-constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(kFloats));
 // Enough independent chains to hide latency x throughput on every core so far (5 cycles x 2).
 constexpr int kChains = 12;
 

@@ -16,26 +16,22 @@
 #define HWY_TARGET_INCLUDE "kernels/packed_matmul/packed_matmul.cpp"
 #include <hwy/foreach_target.h>  // NOLINT: must follow the define above
 #include <hwy/cache_control.h>
-#include <hwy/highway.h>
+
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
 using core::TensorType;
 
-using Floats = hn::CappedTag<float, 16>;
 using Words = hn::RebindToUnsigned<Floats>;
 using Integers = hn::RebindToSigned<Floats>;
-using Vector = hn::Vec<Floats>;
 using WordVector = hn::Vec<Words>;
 
-constexpr Floats kFloats;
 constexpr Words kWords;
 constexpr Integers kIntegers;
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(kFloats));
-constexpr int kVectors = 16 / kLanes;  // vectors that span the 16 rows of a panel
+constexpr int kVectors = kParts;  // vectors that span the 16 rows of a panel
 
 // Register tile of the compute-bound path. AVX2 has 16 registers: 6 rows x 2 vectors of sums, 2 of
 // weights, 1 of x. AVX-512 has 32: 12 rows x 2 vectors, 2, 1. Both do 12 or 24 independent chains,

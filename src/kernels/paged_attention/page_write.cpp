@@ -8,16 +8,12 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/paged_attention/page_write.cpp"
 #include <hwy/foreach_target.h>  // NOLINT: must follow the define above
-#include <hwy/highway.h>
+
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 namespace {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, 16>;
-constexpr Floats kFloats;
-constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(kFloats));
 
 HWY_INLINE void narrow(const float* source, int64_t count, float* target) {
   for (int64_t i = 0; i < count; i += kLanes) {

@@ -15,21 +15,16 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/paged_attention/paged_attention.cpp"
 #include <hwy/foreach_target.h>  // NOLINT: must follow the define above
-#include <hwy/highway.h>
-
 #include <hwy/contrib/math/math-inl.h>
+
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
 using core::TensorType;
 
-using Floats = hn::CappedTag<float, 16>;
-using Vector = hn::Vec<Floats>;
-constexpr Floats kFloats;
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(kFloats));
 // Sums of a register tile: 12 (AVX2, 16 registers) or 24 (AVX-512, 32 registers).
 constexpr int kTileSums = kLanes == 16 ? 24 : 12;
 constexpr int64_t kBlockPages = kAttentionBlockTokens / kPageTokens;
@@ -129,39 +124,18 @@ HWY_INLINE void multiply(int64_t rows,
   }
 }
 
-// Sums in 16 lanes whatever the vector width, so that AVX2 and AVX-512 agree.
-class SixteenLanes {
- public:
-  explicit SixteenLanes(float value) { std::fill_n(lanes_, 16, value); }
-  HWY_INLINE float* lanes() { return lanes_; }
-  float sum() const {
-    float total = 0;
-    for (const float lane : lanes_) {
-      total += lane;
-    }
-    return total;
-  }
-  float maximum() const { return *std::max_element(lanes_, lanes_ + 16); }
-
- private:
-  HWY_ALIGN float lanes_[16];
-};
-
+// count a multiple of 16.
 HWY_INLINE float maximum_of(const float* values, int64_t count) {
-  SixteenLanes largest(-INFINITY);
-  for (int64_t i = 0; i < count; i += 16) {
-    for (int lane = 0; lane < 16; lane += kLanes) {
-      hn::StoreU(hn::Max(load(values + i + lane), load(largest.lanes() + lane)), kFloats,
-                 largest.lanes() + lane);
-    }
+  Vector largest = load(values);
+  for (int64_t i = kLanes; i < count; i += kLanes) {
+    largest = hn::Max(largest, load(values + i));
   }
-  return largest.maximum();
+  return hn::GetLane(hn::MaxOfLanes(kFloats, largest));
 }
 
 // values = exp(values - largest); returns their sum. count a multiple of 16.
 HWY_INLINE float exponentiate(float* values, int64_t count, float largest) {
-  constexpr int kParts = 16 / kLanes;
-  Vector sums[kParts];
+    Vector sums[kParts];
   for (int part = 0; part < kParts; ++part) {
     sums[part] = hn::Zero(kFloats);
   }
@@ -174,11 +148,7 @@ HWY_INLINE float exponentiate(float* values, int64_t count, float largest) {
       sums[part] = hn::Add(sums[part], weight);
     }
   }
-  SixteenLanes total(0);
-  for (int part = 0; part < kParts; ++part) {
-    hn::StoreU(sums[part], kFloats, total.lanes() + part * kLanes);
-  }
-  return total.sum();
+  return sum_of_sixteen(sums);
 }
 
 HWY_INLINE float exponential(float value) {

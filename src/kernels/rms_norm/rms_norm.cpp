@@ -9,18 +9,12 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rms_norm/rms_norm.cpp"
 #include <hwy/foreach_target.h>  // NOLINT: must follow the define above
-#include <hwy/highway.h>
+
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 namespace {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, 16>;
-using Vector = hn::Vec<Floats>;
-constexpr Floats kFloats;
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(kFloats));
-constexpr int kParts = 16 / kLanes;
 
 void norm_row(const RmsNorm& norm, int64_t row) {
   const int64_t offset = row * norm.columns;
@@ -40,15 +34,7 @@ void norm_row(const RmsNorm& norm, int64_t row) {
       squares[part] = hn::MulAdd(value, value, squares[part]);
     }
   }
-  // 16 lanes whatever the vector width, so that AVX2 and AVX-512 agree.
-  HWY_ALIGN float lanes[16];
-  for (int part = 0; part < kParts; ++part) {
-    hn::StoreU(squares[part], kFloats, lanes + part * kLanes);
-  }
-  float total = 0;
-  for (const float lane : lanes) {
-    total += lane;
-  }
+  const float total = sum_of_sixteen(squares);
   const float scale = 1.0F / std::sqrt(total / static_cast<float>(norm.columns) + norm.epsilon);
   const Vector scales = hn::Set(kFloats, scale);
   const float* summed = norm.delta != nullptr ? norm.sum + offset : values;

@@ -9,20 +9,13 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/softmax_cross_entropy/softmax_cross_entropy.cpp"
 #include <hwy/foreach_target.h>  // NOLINT: must follow the define above
-#include <hwy/highway.h>
-
 #include <hwy/contrib/math/math-inl.h>
+
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 namespace {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, 16>;
-using Vector = hn::Vec<Floats>;
-constexpr Floats kFloats;
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(kFloats));
-constexpr int kParts = 16 / kLanes;
 
 // Sums over 256 values in f32, their totals in double: the error stays that of a short sum.
 constexpr int64_t kRun = 256;
@@ -53,15 +46,7 @@ double run_sum(const float* values, int64_t count, float largest) {
       sums[part] = hn::Add(sums[part], hn::Exp(kFloats, hn::Sub(value, shift)));
     }
   }
-  // 16 lanes whatever the vector width, so that AVX2 and AVX-512 agree.
-  HWY_ALIGN float lanes[16];
-  for (int part = 0; part < kParts; ++part) {
-    hn::StoreU(sums[part], kFloats, lanes + part * kLanes);
-  }
-  double total = 0;
-  for (const float lane : lanes) {
-    total += static_cast<double>(lane);
-  }
+  auto total = sum_of_sixteen<double>(sums);
   for (; i < count; ++i) {
     total += std::exp(static_cast<double>(values[i]) - static_cast<double>(largest));
   }

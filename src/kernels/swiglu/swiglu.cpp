@@ -7,18 +7,13 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/swiglu/swiglu.cpp"
 #include <hwy/foreach_target.h>  // NOLINT: must follow the define above
-#include <hwy/highway.h>
-
 #include <hwy/contrib/math/math-inl.h>
+
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 namespace {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, 16>;
-constexpr Floats kFloats;
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(kFloats));
 
 void gate_rows(const float* gate, const float* up, int64_t rows, int64_t columns, float* y) {
   core::parallel_for(rows, 8, [&](int64_t begin, int64_t end) {

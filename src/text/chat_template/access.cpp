@@ -194,7 +194,7 @@ Value attribute_path(Runtime& runtime,
                      const Value& value,
                      const Value& path,
                      const Value* otherwise) {
-  const auto replaced = [&](Value found) {
+  const auto replaced = [&](const Value& found) {
     return otherwise != nullptr && found.is_undefined() ? *otherwise : found;
   };
   if (path.is_integral()) {

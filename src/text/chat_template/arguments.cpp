@@ -4,6 +4,12 @@
 
 namespace adze::text::chat_template {
 
+void expect_no_arguments(Runtime& runtime, std::string_view function, const Arguments& arguments) {
+  if (!arguments.positional.empty() || !arguments.named.empty()) {
+    runtime.fail("{}() takes no arguments", function);
+  }
+}
+
 BoundArguments::BoundArguments(Runtime& runtime,
                                std::string_view function,
                                const Arguments& arguments,

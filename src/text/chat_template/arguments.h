@@ -24,6 +24,8 @@ struct Arguments {
   }
 };
 
+void expect_no_arguments(Runtime& runtime, std::string_view function, const Arguments& arguments);
+
 class BoundArguments {
  public:
   // Fails where there are more than `names`, or a name is unknown or given twice.

@@ -144,7 +144,11 @@ ExpressionPointer ExpressionParser::parse_not() {
 ExpressionPointer ExpressionParser::parse_comparison() {
   const int line = reader_.line();
   Comparison comparison{parse_binary(0), {}};
-  while (const auto operation = take_comparison(reader_)) {
+  while (true) {
+    const auto operation = take_comparison(reader_);
+    if (!operation) {
+      break;
+    }
     comparison.rest.emplace_back(*operation, parse_binary(0));
   }
   return comparison.rest.empty() ? std::move(comparison.first) : make(line, std::move(comparison));
@@ -156,7 +160,11 @@ ExpressionPointer ExpressionParser::parse_binary(int level) {
   };
   const int line = reader_.line();
   BinaryChain chain{operand(), {}};
-  while (const auto operation = take_binary(reader_, level)) {
+  while (true) {
+    const auto operation = take_binary(reader_, level);
+    if (!operation) {
+      break;
+    }
     chain.rest.emplace_back(*operation, operand());
   }
   return chain.rest.empty() ? std::move(chain.first) : make(line, std::move(chain));

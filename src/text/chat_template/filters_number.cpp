@@ -18,6 +18,13 @@ namespace {
   runtime.fail("{}: {} is undefined", filter, undefined->hint ? *undefined->hint : "the value");
 }
 
+// "0x1f" in base 16 and the like: the prefix may stand.
+std::string_view without_prefix(std::string_view text, int64_t base) {
+  const std::string_view prefix = base == 16 ? "0x" : base == 8 ? "0o" : base == 2 ? "0b" : "";
+  text = strip(text);
+  return !prefix.empty() && text.starts_with(prefix) ? text.substr(prefix.size()) : text;
+}
+
 template <class Number>
 std::optional<Number> parse_number(std::string_view text, int base = 10) {
   text = strip(text);
@@ -55,7 +62,7 @@ Value to_integer(Runtime& runtime, const Value& input, const Arguments& argument
   } else if (input.is<double>()) {
     number = truncated(input.number());
   } else if (input.is<Text>()) {
-    number = parse_number<int64_t>(input.text(), static_cast<int>(base));
+    number = parse_number<int64_t>(without_prefix(input.text(), base), static_cast<int>(base));
     const auto fraction = parse_number<double>(input.text());
     if (!number && fraction) {
       number = truncated(*fraction);
@@ -84,7 +91,7 @@ Value to_float(Runtime& runtime, const Value& input, const Arguments& arguments)
 }
 
 Value absolute(Runtime& runtime, const Value& input, const Arguments& arguments) {
-  BoundArguments(runtime, "abs", arguments, {});
+  expect_no_arguments(runtime, "abs", arguments);
   if (!input.is_number()) {
     runtime.fail("abs: expected a number, got '{}'", input.type_name());
   }

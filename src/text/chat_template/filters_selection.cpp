@@ -29,6 +29,9 @@ Value select_items(Runtime& runtime,
   if (by_attribute && arguments.positional.empty()) {
     runtime.fail("selectattr and rejectattr need the name of an attribute");
   }
+  if (!input.truth()) {  // none too has no items here, unlike in a loop
+    return Value(runtime.list());
+  }
   const Arguments test = by_attribute ? arguments.without_first(1) : arguments;
   List* kept = runtime.list();
   for (const Value& item : runtime.iterate(input)->items) {
@@ -58,6 +61,9 @@ Value map_attribute(Runtime& runtime, const Value& input, const Arguments& argum
 }
 
 Value map_items(Runtime& runtime, const Value& input, const Arguments& arguments) {
+  if (!input.truth()) {
+    return Value(runtime.list());
+  }
   if (arguments.positional.empty()) {
     return map_attribute(runtime, input, arguments);
   }

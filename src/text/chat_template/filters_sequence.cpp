@@ -12,7 +12,7 @@ namespace adze::text::chat_template {
 namespace {
 
 Value length(Runtime& runtime, const Value& input, const Arguments& arguments) {
-  BoundArguments(runtime, "length", arguments, {});
+  expect_no_arguments(runtime, "length", arguments);
   return Value(length_of(runtime, input));
 }
 
@@ -55,12 +55,12 @@ List* copy_items(Runtime& runtime, const Value& input) {
 }
 
 Value to_list(Runtime& runtime, const Value& input, const Arguments& arguments) {
-  BoundArguments(runtime, "list", arguments, {});
+  expect_no_arguments(runtime, "list", arguments);
   return Value(copy_items(runtime, input));
 }
 
 Value items_of(Runtime& runtime, const Value& input, const Arguments& arguments) {
-  BoundArguments(runtime, "items", arguments, {});
+  expect_no_arguments(runtime, "items", arguments);
   if (input.is_undefined()) {
     return Value(runtime.list());
   }
@@ -71,19 +71,19 @@ Value items_of(Runtime& runtime, const Value& input, const Arguments& arguments)
 }
 
 Value first_item(Runtime& runtime, const Value& input, const Arguments& arguments) {
-  BoundArguments(runtime, "first", arguments, {});
+  expect_no_arguments(runtime, "first", arguments);
   const auto& items = runtime.iterate(input)->items;
   return items.empty() ? runtime.undefined("the first item") : items.front();
 }
 
 Value last_item(Runtime& runtime, const Value& input, const Arguments& arguments) {
-  BoundArguments(runtime, "last", arguments, {});
+  expect_no_arguments(runtime, "last", arguments);
   const auto& items = runtime.iterate(input)->items;
   return items.empty() ? runtime.undefined("the last item") : items.back();
 }
 
 Value reverse(Runtime& runtime, const Value& input, const Arguments& arguments) {
-  BoundArguments(runtime, "reverse", arguments, {});
+  expect_no_arguments(runtime, "reverse", arguments);
   if (input.is<Text>()) {
     return slice_of(runtime, input, {std::nullopt, std::nullopt, -1});
   }
@@ -143,6 +143,7 @@ Value sort(Runtime& runtime, const Value& input, const Arguments& arguments) {
       runtime, "sort", arguments, {"reverse", "case_sensitive", "attribute"});
   List* items = copy_items(runtime, input);
   std::vector<Value> keys;
+  keys.reserve(items->items.size());
   for (const Value& item : items->items) {
     keys.push_back(keys_of(runtime, item, bound.find(2), bound.truth(1, false)));
   }
@@ -159,6 +160,7 @@ Value sort_mapping(Runtime& runtime, const Value& input, const Arguments& argume
   const Value pairs = mapping_items(runtime, **input.get<Mapping*>());
   List* items = *pairs.get<List*>();
   std::vector<Value> keys;
+  keys.reserve(items->items.size());
   for (const Value& pair : items->items) {
     const auto& key_and_value = (*pair.get<List*>())->items;
     keys.push_back(sort_key(runtime, key_and_value[by == "key" ? 0 : 1], bound.truth(0, false)));
@@ -190,6 +192,7 @@ Value extreme(Runtime& runtime, const Value& input, const Arguments& arguments, 
       runtime, largest ? "max" : "min", arguments, {"case_sensitive", "attribute"});
   const auto& items = runtime.iterate(input)->items;
   std::vector<Value> keys;
+  keys.reserve(items.size());
   size_t best = 0;
   for (const Value& item : items) {
     keys.push_back(keys_of(runtime, item, bound.find(1), bound.truth(0, false)));

@@ -11,7 +11,7 @@ namespace {
 
 template <std::string (*convert)(std::string_view)>
 Value convert_filter(Runtime& runtime, const Value& input, const Arguments& arguments) {
-  BoundArguments(runtime, "filter", arguments, {});
+  expect_no_arguments(runtime, "filter", arguments);
   const std::string text = printed(runtime, input);
   runtime.step_characters(text.size());
   return runtime.text(convert(text));
@@ -83,6 +83,9 @@ Value indent(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const BoundArguments bound(runtime, "indent", arguments, {"width", "first", "blank"});
   const std::string space = indentation(runtime, bound.find(0));
   const bool blank = bound.truth(2, false);
+  if (input.is_undefined()) {
+    runtime.fail("indent: the value is undefined");
+  }
   std::string text = printed(runtime, input);
   text += '\n';  // so that a last empty line counts
   runtime.step_characters(text.size());

@@ -226,7 +226,8 @@ void Interpreter::bind_parameters(const MacroDefinition& definition,
                   parameters.size(),
                   arguments.positional.size());
   }
-  for (const auto& [name, value] : arguments.named) {
+  for (const auto& argument : arguments.named) {
+    const std::string& name = argument.first;
     const auto place = std::find_if(
         parameters.begin(), parameters.end(), [&](const auto& p) { return p.name == name; });
     const bool repeated =
@@ -235,7 +236,7 @@ void Interpreter::bind_parameters(const MacroDefinition& definition,
     if (repeated || (place == parameters.end() && name != kCaller)) {
       runtime_.fail("macro '{}' cannot take its argument '{:.80}'", definition.name, name);
     }
-    frame.set(name, value);
+    frame.set(name, argument.second);
   }
   const auto is_named = [&](const std::string& name) {
     return std::any_of(arguments.named.begin(), arguments.named.end(), [&](const auto& argument) {

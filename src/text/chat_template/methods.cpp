@@ -27,7 +27,7 @@ Value strip_method(Runtime& runtime, const Value& self, const Arguments& argumen
 
 template <std::string (*convert)(std::string_view)>
 Value convert_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  BoundArguments(runtime, "a method of texts", arguments, {});
+  expect_no_arguments(runtime, "a method of texts", arguments);
   runtime.step_characters(self.text().size());
   return runtime.text(convert(self.text()));
 }
@@ -176,13 +176,13 @@ const Mapping& mapping_of(const Value& self) {
 }
 
 Value items_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  BoundArguments(runtime, "items", arguments, {});
+  expect_no_arguments(runtime, "items", arguments);
   return mapping_items(runtime, mapping_of(self));
 }
 
 template <bool keys>
 Value halves_method(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  BoundArguments(runtime, keys ? "keys" : "values", arguments, {});
+  expect_no_arguments(runtime, keys ? "keys" : "values", arguments);
   List* list = runtime.list();
   for (const auto& [key, value] : mapping_of(self).entries) {
     runtime.step();

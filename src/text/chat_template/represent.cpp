@@ -218,6 +218,7 @@ class JsonWriter {
 
   void write_mapping(const Mapping& mapping, int depth) {
     std::vector<const std::pair<Value, Value>*> entries;
+    entries.reserve(mapping.entries.size());
     for (const auto& entry : mapping.entries) {
       entries.push_back(&entry);
     }

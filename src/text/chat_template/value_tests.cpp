@@ -102,7 +102,7 @@ bool apply_test(Runtime& runtime,
                 const Arguments& arguments) {
   runtime.step();
   if (const Row* row = find_named(kTests, name)) {
-    BoundArguments(runtime, name, arguments, {});
+    expect_no_arguments(runtime, name, arguments);
     if (value.is<Text>() && (name == "lower" || name == "upper")) {
       runtime.step_characters(value.text().size());
     }

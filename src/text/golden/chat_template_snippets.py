@@ -116,12 +116,13 @@ numbers | select("gt", 1) | list, numbers | select("in", [1, 2]) | list, mixed |
 people | selectattr("age", "equalto", 30) | map(attribute="name") | list, people | selectattr("tags") | list | length, people | rejectattr("home") | list | length
 people | selectattr("home", "defined") | list | length, people | rejectattr("age", "lt", 30) | list | length, people | selectattr("home.city", "eq", "Oslo") | list | length
 numbers | map("no_such_filter") | list
+none_value | map(attribute="x") | list, no | select | list, missing | map("upper") | list, none_value | selectattr("x") | list
 numbers | select("no_such_test") | list
 text | no_such_filter
 text is no_such_test
 text.no_such_method()
 text | default("d"), missing | default("d"), missing | d("x"), none_value | default("d"), none_value | default("d", true), empty_text | default("e", boolean=true), missing | default
-"42" | int, "x" | int, "x" | int(-1), "0x1f" | int(base=16) if no, "1f" | int(base=16), 3.9 | int, -3.9 | int, true | int, " 7 " | int, "3.7" | int, [] | int(5)
+"42" | int, "x" | int, "x" | int(-1), "0x1f" | int(base=16) if no, "1f" | int(base=16), 3.9 | int, -3.9 | int, "0x1f" | int(base=16), true | int, " 7 " | int, "3.7" | int, [] | int(5)
 "1.5" | float, "x" | float, "x" | float(2.5), 3 | float, "1e3" | float, -2 | abs, 2.5 | abs, -2.5 | abs
 2.5 | round, 3.5 | round, 2.675 | round(2), 1234.5 | round(-2), 2.1 | round(method="ceil"), 2.19 | round(1, "floor"), 7 | round, 1250 | round(-2), 7 | round(1), 7 | round(0, "ceil"), -2.5 | round
 integer | string, 1.0 | string, none | string, true | string, numbers | string, text | string

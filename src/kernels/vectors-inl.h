@@ -1,0 +1,43 @@
+// Vectors of up to 16 floats for kernels that are compiled once an instruction set. Include after
+// <hwy/foreach_target.h>; the guard below toggles with the target (Highway's idiom).
+
+#if defined(ADZE_KERNELS_VECTORS_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef ADZE_KERNELS_VECTORS_INL_H
+#undef ADZE_KERNELS_VECTORS_INL_H
+#else
+#define ADZE_KERNELS_VECTORS_INL_H
+#endif
+
+#include <cstdint>
+
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace adze::kernels::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Floats = hn::CappedTag<float, 16>;
+using Vector = hn::Vec<Floats>;
+constexpr Floats kFloats;
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(kFloats));
+constexpr int kParts = 16 / kLanes;  // vectors that make 16 lanes
+
+// 16 running sums whatever the vector width, added up in rising order: AVX2 and AVX-512 agree.
+template <class Total = float>
+HWY_INLINE Total sum_of_sixteen(const Vector (&parts)[kParts]) {
+  HWY_ALIGN float lanes[16];
+  for (int part = 0; part < kParts; ++part) {
+    hn::StoreU(parts[part], kFloats, lanes + part * kLanes);
+  }
+  Total total = 0;
+  for (const float lane : lanes) {
+    total += static_cast<Total>(lane);
+  }
+  return total;
+}
+
+}  // namespace adze::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif
