@@ -304,6 +304,11 @@ HWY_INLINE void direct_panels(const float* x,
   for (; panel + kPanels <= end; panel += kPanels) {
     direct_tile<type, kRows, kPanels>(x, rows, columns, panels + panel * bytes, output, panel * 16);
   }
+  if constexpr (kPanels > 2) {
+    for (; panel + 2 <= end; panel += 2) {
+      direct_tile<type, kRows, 2>(x, rows, columns, panels + panel * bytes, output, panel * 16);
+    }
+  }
   for (; panel < end; ++panel) {
     direct_tile<type, kRows, 1>(x, rows, columns, panels + panel * bytes, output, panel * 16);
   }
