@@ -10,13 +10,6 @@
 
 namespace adze::kv {
 
-struct PageRef::Page {
-  PagePool* pool;
-  std::byte* data;
-  int64_t bytes;
-  int64_t references;  // 0: spare
-};
-
 PageRef::PageRef(const PageRef& other) : page_(other.page_) {
   if (page_ != nullptr) {
     ++page_->references;
@@ -35,10 +28,6 @@ PageRef::~PageRef() {
     page_->pool->release(page_);
   }
 }
-
-std::byte* PageRef::data() const { return page_->data; }
-int64_t PageRef::bytes() const { return page_->bytes; }
-bool PageRef::shared() const { return page_->references > 1; }
 
 PagePool::PagePool(int64_t budget_bytes) : budget_bytes_(budget_bytes) {}
 

@@ -32,13 +32,18 @@ class PageRef {
   ~PageRef();
 
   explicit operator bool() const { return page_ != nullptr; }
-  std::byte* data() const;
-  int64_t bytes() const;
-  bool shared() const;  // others hold it too: copy before writing
+  std::byte* data() const { return page_->data; }
+  int64_t bytes() const { return page_->bytes; }
+  bool shared() const { return page_->references > 1; }  // others hold it: copy before writing
 
  private:
   friend class PagePool;
-  struct Page;
+  struct Page {
+    PagePool* pool;
+    std::byte* data;
+    int64_t bytes;
+    int64_t references;  // 0: spare
+  };
   explicit PageRef(Page* page) : page_(page) {}
   Page* page_ = nullptr;
 };

@@ -30,28 +30,24 @@ at::Tensor forward(const Model& model, const TokenRows& rows, AttentionContext& 
                   rows.sequence_starts.back() == static_cast<int64_t>(rows.tokens.size()),
               "sequence_starts end at the number of rows");
   const double epsilon = model.spec.rms_norm_epsilon;
-  // Each block's output is added to the residual stream by the norm that follows it.
+  // The norm that follows a block adds its output to the residual stream, in place.
   at::Tensor residual = model.embedding->rows(rows.tokens);  // [rows, hidden_size]
   at::Tensor delta;                                          // [rows, hidden_size]
   for (int64_t index = 0; index < model.spec.num_layers; ++index) {
     const Layer& layer = model.layers[static_cast<size_t>(index)];
-    at::Tensor normed;
-    if (index == 0) {
-      normed = tensor::rms_norm(residual, layer.attention_norm, epsilon);
-    } else {
-      std::tie(residual, normed) =
-          tensor::add_rms_norm(residual, delta, layer.attention_norm, epsilon);
-    }
+    at::Tensor normed =
+        index == 0 ? tensor::rms_norm(residual, layer.attention_norm, epsilon)
+                   : tensor::add_rms_norm(residual, delta, layer.attention_norm, epsilon);
     at::Tensor attended = attention(layer, index, normed, context);
     if (const auto surviving = context.surviving_rows(index)) {
       residual = tensor::take_rows(residual, surviving->rows);
       attended = tensor::take_rows(attended, surviving->rows);
     }
-    std::tie(residual, normed) = tensor::add_rms_norm(
-        residual, layer.attention_output->apply(attended), layer.feed_forward_norm, epsilon);
+    normed = tensor::add_rms_norm(residual, layer.attention_output->apply(attended),
+                                  layer.feed_forward_norm, epsilon);
     delta = feed_forward(layer, normed);
   }
-  return tensor::add_rms_norm(residual, delta, model.output_norm, epsilon).second;
+  return tensor::add_rms_norm(residual, delta, model.output_norm, epsilon);
 }
 
 at::Tensor logits(const Model& model, const at::Tensor& hidden) {

@@ -135,6 +135,8 @@ std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*
                                        const at::Tensor& x) {
   std::vector<at::Tensor> results;
   std::vector<kernels::MatmulOutput> outputs;
+  results.reserve(weights.size());
+  outputs.reserve(weights.size());
   for (const LinearWeight* weight : weights) {
     const auto* packed = dynamic_cast<const PackedWeight*>(weight);
     if (packed == nullptr) {

@@ -4,8 +4,6 @@
 
 #include <cstdint>
 #include <span>
-#include <utility>
-#include <vector>
 
 #include "tensor/aten.h"
 
@@ -16,12 +14,13 @@ at::Tensor from_integers(std::span<const int64_t> values);  // [values.size()] i
 
 // [rows, columns] normed by weight [columns].
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
-// {x + delta, rms_norm(x + delta)}
-std::pair<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x,
-                                               const at::Tensor& delta,
-                                               const at::Tensor& weight,
-                                               double epsilon);
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);  // all [rows, columns]
+// residual += delta, in place; returns the normed residual.
+at::Tensor add_rms_norm(const at::Tensor& residual,
+                        const at::Tensor& delta,
+                        const at::Tensor& weight,
+                        double epsilon);
+// Writes over gate and returns it; all [rows, columns].
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 at::Tensor take_rows(const at::Tensor& x, std::span<const int64_t> rows);  // [rows.size(), ...]
 
 }  // namespace adze::tensor
