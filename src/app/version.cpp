@@ -8,8 +8,8 @@
 namespace adze::app {
 
 std::string version_text() {
-  return fmt::format("adze {} ({}, {} threads)", ADZE_VERSION, kernels::active_isa(),
-                     core::num_threads());
+  return fmt::format(
+      "adze {} ({}, {} threads)", ADZE_VERSION, kernels::active_isa(), core::num_threads());
 }
 
 }  // namespace adze::app

@@ -45,8 +45,12 @@ double median(std::vector<double> values) {
 
 std::string row_text(std::string_view test, const std::vector<double>& values) {
   const auto [least, most] = std::minmax_element(values.begin(), values.end());
-  return fmt::format("{:<24} {:>9.1f} tokens/s   ({:.1f} to {:.1f}, {} runs)\n", test,
-                     median(values), *least, *most, values.size());
+  return fmt::format("{:<24} {:>9.1f} tokens/s   ({:.1f} to {:.1f}, {} runs)\n",
+                     test,
+                     median(values),
+                     *least,
+                     *most,
+                     values.size());
 }
 
 void report_peaks(bool json) {
@@ -59,8 +63,10 @@ void report_peaks(bool json) {
     return;
   }
   write_output(fmt::format("{}, {} threads: reads {:.1f} GB/s, {:.1f} GFLOP/s in f32\n",
-                           kernels::active_isa(), core::num_threads(),
-                           peaks.read_bytes_per_second / 1e9, peaks.flops_per_second / 1e9));
+                           kernels::active_isa(),
+                           core::num_threads(),
+                           peaks.read_bytes_per_second / 1e9,
+                           peaks.flops_per_second / 1e9));
 }
 
 int bench(const std::vector<std::string>& arguments) {
@@ -97,12 +103,14 @@ int bench(const std::vector<std::string>& arguments) {
     return 0;
   }
   if (!result.prefill.empty()) {
-    write_output(row_text(fmt::format("prefill {} at {}", options.speed.prompt_tokens,
-                                      options.speed.depth), result.prefill));
+    write_output(
+        row_text(fmt::format("prefill {} at {}", options.speed.prompt_tokens, options.speed.depth),
+                 result.prefill));
   }
   if (!result.decode.empty()) {
-    write_output(row_text(fmt::format("decode {} at {}", options.speed.decode_tokens,
-                                      options.speed.depth), result.decode));
+    write_output(
+        row_text(fmt::format("decode {} at {}", options.speed.decode_tokens, options.speed.depth),
+                 result.decode));
   }
   return 0;
 }

@@ -46,7 +46,9 @@ constexpr std::string_view kHelp =
 
 std::atomic<bool> interrupted = false;
 
-void on_interrupt(int) { interrupted = true; }
+void on_interrupt(int) {
+  interrupted = true;
+}
 
 // Ctrl-C ends a read or an answer, never the program. Without SA_RESTART a blocked read returns.
 void catch_interrupts() {
@@ -151,13 +153,16 @@ class Chat {
         throw core::error("chat", "{}: expected a file name, got none", name);
       }
       name == "/save" ? conversation_.save(argument) : conversation_.load(argument);
-      write_notice(fmt::format("{} {} messages, {} tokens", name == "/save" ? "saved" : "loaded",
+      write_notice(fmt::format("{} {} messages, {} tokens",
+                               name == "/save" ? "saved" : "loaded",
                                conversation_.messages().size(),
                                conversation_.sequence().num_tokens()));
     } else {
-      const std::string nearest = core::nearest_name(
-          name, {"/reset", "/save", "/load", "/stats", "/help", "/quit"});
-      throw core::error("chat", "unknown command {}{}", printable(name),
+      const std::string nearest =
+          core::nearest_name(name, {"/reset", "/save", "/load", "/stats", "/help", "/quit"});
+      throw core::error("chat",
+                        "unknown command {}{}",
+                        printable(name),
                         nearest.empty() ? "; see /help" : "; did you mean " + nearest + "?");
     }
     return true;
@@ -171,7 +176,8 @@ class Chat {
     PromptProgress progress(options_.generation.cache.prefill_chunk);
     last_ = conversation_
                 .reply(
-                    message, request,
+                    message,
+                    request,
                     [](std::string_view text) {
                       write_output(text);
                       return !interrupted;
@@ -196,8 +202,12 @@ class Chat {
     const kv::Sequence& sequence = conversation_.sequence();
     return fmt::format(
         "{} messages, {} tokens, {} of them in the cache: {} ({}, {})\nlast answer: {}\n",
-        conversation_.messages().size(), sequence.num_tokens(), sequence.cached_tokens(0),
-        bytes_text(sequence.bytes()), sequence.store().name(), sequence.policy().name(),
+        conversation_.messages().size(),
+        sequence.num_tokens(),
+        sequence.cached_tokens(0),
+        bytes_text(sequence.bytes()),
+        sequence.store().name(),
+        sequence.policy().name(),
         speed_text(last_));
   }
 
@@ -210,10 +220,11 @@ class Chat {
 
 int chat(const std::vector<std::string>& arguments) {
   ChatOptions options;
-  const core::CommandLine line{.name = "chat",
-                               .summary = "Talk to a model. Within the chat:\n" + std::string(kHelp),
-                               .options = core::list_options(options),
-                               .positionals = {}};
+  const core::CommandLine line{
+      .name = "chat",
+      .summary = "Talk to a model. Within the chat:\n" + std::string(kHelp),
+      .options = core::list_options(options),
+      .positionals = {}};
   if (!core::parse_command_line(line, arguments)) {
     return 0;
   }

@@ -125,7 +125,10 @@ int generate(const std::vector<std::string>& arguments) {
   kv::Sequence sequence = generator.new_sequence();
   PromptProgress progress(options.generation.cache.prefill_chunk);
   const infer::TextAnswer answer = infer::answer(
-      generator, loaded.tokenizer, sequence, tokens,
+      generator,
+      loaded.tokenizer,
+      sequence,
+      tokens,
       {.generation = options.generation.request(), .stop = options.stop},
       [&](std::string_view text) {
         if (!options.common.json) {

@@ -43,13 +43,16 @@ std::string finish_text(infer::FinishReason reason) {
 
 std::string speed_text(const infer::GenerationResult& result) {
   std::string text = fmt::format("{} prompt tokens at {:.0f}/s, {} answer tokens at {:.0f}/s",
-                                 result.prompt_tokens, result.prefill_tokens_per_second(),
-                                 result.tokens.size(), result.decode_tokens_per_second());
+                                 result.prompt_tokens,
+                                 result.prefill_tokens_per_second(),
+                                 result.tokens.size(),
+                                 result.decode_tokens_per_second());
   if (result.finish == infer::FinishReason::kLength) {
     text += "; ended by --max-tokens";
   } else if (result.finish == infer::FinishReason::kContext) {
-    text += "; the context is full: use /reset in a chat, a larger --context, or an evicting "
-            "--kv-policy such as window";
+    text +=
+        "; the context is full: use /reset in a chat, a larger --context, or an evicting "
+        "--kv-policy such as window";
   }
   return text;
 }

@@ -27,7 +27,8 @@ struct PerplexityCommandOptions {
       throw core::UsageError("[perplexity] expected --file, got none");
     }
     if (bytes < 0) {
-      throw core::InvalidOption("bytes", std::to_string(bytes), "1 or more, or 0 for the whole file");
+      throw core::InvalidOption(
+          "bytes", std::to_string(bytes), "1 or more, or 0 for the whole file");
     }
     cache.validate();
     perplexity.validate();
@@ -69,14 +70,18 @@ int perplexity(const std::vector<std::string>& arguments) {
 
   const auto start = std::chrono::steady_clock::now();
   std::optional<core::Progress> progress;
-  const eval::PerplexityResult result = eval::perplexity(
-      generator, tokens, spec.add_begin_of_text ? spec.begin_of_text : std::nullopt,
-      generator.context(), options.perplexity, [&](int64_t done, int64_t all, double so_far) {
-        if (!progress) {
-          progress.emplace("perplexity", all, "windows");
-        }
-        progress->update(done, fmt::format("perplexity {:.2f} so far", so_far));
-      });
+  const eval::PerplexityResult result =
+      eval::perplexity(generator,
+                       tokens,
+                       spec.add_begin_of_text ? spec.begin_of_text : std::nullopt,
+                       generator.context(),
+                       options.perplexity,
+                       [&](int64_t done, int64_t all, double so_far) {
+                         if (!progress) {
+                           progress.emplace("perplexity", all, "windows");
+                         }
+                         progress->update(done, fmt::format("perplexity {:.2f} so far", so_far));
+                       });
   progress.reset();
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -88,7 +93,9 @@ int perplexity(const std::vector<std::string>& arguments) {
                      {"seconds", seconds}});
   } else {
     write_output(fmt::format("perplexity {:.4f} ± {:.4f} over {} tokens in {} windows\n",
-                             result.perplexity, result.standard_error, result.tokens,
+                             result.perplexity,
+                             result.standard_error,
+                             result.tokens,
                              result.windows));
   }
   return 0;

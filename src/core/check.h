@@ -21,8 +21,7 @@ struct CheckedCondition {
   bool holds;
   std::source_location where;
   // NOLINTNEXTLINE(google-explicit-constructor): the conversion is what captures the call site
-  CheckedCondition(bool condition,
-                   std::source_location location = std::source_location::current())
+  CheckedCondition(bool condition, std::source_location location = std::source_location::current())
       : holds(condition), where(location) {}
 };
 

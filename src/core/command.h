@@ -11,7 +11,7 @@ namespace adze::core {
 
 struct Command {
   std::string name;
-  std::string summary;  // one line for `adze help`
+  std::string summary;                                                // one line for `adze help`
   std::function<int(const std::vector<std::string>& arguments)> run;  // returns the exit code
 };
 
@@ -30,7 +30,7 @@ struct CommonOptions {
 };
 
 struct CommandLine {
-  std::string name;     // "generate"
+  std::string name;  // "generate"
   std::string summary;
   std::vector<Option> options;
   // Positional arguments in order; a vector takes the rest. Required unless `optional_positionals`.

@@ -30,9 +30,15 @@ std::optional<std::string> environment(const char* name) {
   return std::string(value);
 }
 
-std::optional<std::string> forced_isa() { return environment("ADZE_ISA"); }
+std::optional<std::string> forced_isa() {
+  return environment("ADZE_ISA");
+}
 
-std::filesystem::path data_folder() { return base_folder("XDG_DATA_HOME", ".local/share"); }
-std::filesystem::path cache_folder() { return base_folder("XDG_CACHE_HOME", ".cache"); }
+std::filesystem::path data_folder() {
+  return base_folder("XDG_DATA_HOME", ".local/share");
+}
+std::filesystem::path cache_folder() {
+  return base_folder("XDG_CACHE_HOME", ".cache");
+}
 
 }  // namespace adze::core

@@ -20,8 +20,12 @@ struct Region {
 
   explicit Region(int64_t size) : bytes(size) {
     // Untouched pages cost nothing, so the room for alignment is free.
-    void* address = ::mmap(nullptr, static_cast<size_t>(bytes + kHugePage), PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* address = ::mmap(nullptr,
+                           static_cast<size_t>(bytes + kHugePage),
+                           PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS,
+                           -1,
+                           0);
     if (address == MAP_FAILED) {
       throw std::bad_alloc();
     }

@@ -8,8 +8,8 @@
 
 namespace adze::core {
 
-// 64-byte aligned, zero. A region goes back to the system when the last of its pieces is gone. Where
-// the system has no large pages these are ordinary ones. Throws std::bad_alloc.
+// 64-byte aligned, zero. A region goes back to the system when the last of its pieces is gone.
+// Where the system has no large pages these are ordinary ones. Throws std::bad_alloc.
 std::shared_ptr<std::byte> allocate_huge(int64_t bytes);
 
 }  // namespace adze::core

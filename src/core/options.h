@@ -87,7 +87,9 @@ struct AnyMember {
 };
 template <class Aggregate, size_t... index>
 constexpr bool initialisable(std::index_sequence<index...>) {
-  return requires { Aggregate{AnyMember{index}...}; };
+  return requires {
+    Aggregate{AnyMember{index}...};
+  };
 }
 template <class Aggregate, size_t count = 0>
 constexpr size_t count_members() {

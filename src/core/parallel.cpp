@@ -28,8 +28,8 @@ void pause_briefly() {
 }
 
 // Waits while `busy()` holds: first on the core (regions follow each other within microseconds),
-// then letting others run, so that a thread that shares this core gets on. Returns false when `rounds`
-// of that have passed.
+// then letting others run, so that a thread that shares this core gets on. Returns false when
+// `rounds` of that have passed.
 constexpr int kSpins = 2000;
 template <class Busy>
 bool wait_awake(int rounds, Busy&& busy) {
@@ -48,9 +48,9 @@ bool wait_awake(int rounds, Busy&& busy) {
   return !busy();
 }
 
-// What is left of a region, in one word: its number (32 bits), its parts (16) and the next part that
-// nobody has taken (16). A part is taken by counting the word up, so no part runs twice, and a late
-// thread that still looks at an earlier region finds nothing.
+// What is left of a region, in one word: its number (32 bits), its parts (16) and the next part
+// that nobody has taken (16). A part is taken by counting the word up, so no part runs twice, and a
+// late thread that still looks at an earlier region finds nothing.
 struct Ticket {
   uint64_t word;
 
@@ -92,7 +92,8 @@ class Pool {
     wake();
     while (take_part()) {
     }
-    while (!wait_awake(1 << 20, [this] { return unfinished_.load(std::memory_order_acquire) > 0; })) {
+    while (
+        !wait_awake(1 << 20, [this] { return unfinished_.load(std::memory_order_acquire) > 0; })) {
     }
     inside_ = false;
   }
@@ -160,7 +161,9 @@ void run_parts(int parts, void (*call)(void* body, int part), void* body) {
 
 }  // namespace internal
 
-int num_threads() { return thread_count(); }
+int num_threads() {
+  return thread_count();
+}
 
 void set_num_threads(int count) {
   if (count < 1 || count > 1024) {

@@ -4,8 +4,8 @@
 //
 // Why not OpenMP: its threads spin until all have arrived. On a machine that does something else as
 // well, two of them on one core then cost a time slice at each of some 200 regions a token, and
-// decode fell to a seventeenth (docs/log.md). Here a late thread is not waited for: whoever is awake
-// takes its part, and who has to wait lets others run.
+// decode fell to a seventeenth (docs/log.md). Here a late thread is not waited for: whoever is
+// awake takes its part, and who has to wait lets others run.
 
 #include <atomic>
 #include <cstdint>
@@ -61,7 +61,8 @@ void parallel_region(int parts, Body&& body) {
   internal::FirstException failure;
   auto guarded = [&](int part) { failure.run([&] { body(part); }); };
   internal::run_parts(
-      parts, [](void* function, int part) { (*static_cast<decltype(guarded)*>(function))(part); },
+      parts,
+      [](void* function, int part) { (*static_cast<decltype(guarded)*>(function))(part); },
       &guarded);
   failure.rethrow();
 }
@@ -84,8 +85,8 @@ void parallel_for(int64_t count, int64_t grain, Body&& body) {
   });
 }
 
-// Runs body(item) once for each item in [0, count), handed out one by one: for items of unequal cost
-// whose results do not depend on who computes them.
+// Runs body(item) once for each item in [0, count), handed out one by one: for items of unequal
+// cost whose results do not depend on who computes them.
 template <class Body>
 void parallel_items(int64_t count, Body&& body) {
   std::atomic<int64_t> next = 0;

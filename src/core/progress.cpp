@@ -29,7 +29,9 @@ Progress::Progress(std::string label, int64_t total, std::string unit)
       terminal_(::isatty(STDERR_FILENO) != 0),
       start_(std::chrono::steady_clock::now()) {}
 
-Progress::~Progress() { finish(note_); }
+Progress::~Progress() {
+  finish(note_);
+}
 
 void Progress::update(int64_t done, const std::string& note) {
   done_ = done;

@@ -15,7 +15,10 @@ void StateWriter::bytes(std::span<const std::byte> raw) {
 
 void StateReader::check_room(uint64_t count, uint64_t element_bytes) const {
   if (count > data_.size() / element_bytes) {
-    throw error("state", "{}: expected {} more bytes, got {}", source_, count * element_bytes,
+    throw error("state",
+                "{}: expected {} more bytes, got {}",
+                source_,
+                count * element_bytes,
                 data_.size());
   }
 }
@@ -35,8 +38,8 @@ std::string StateReader::text() {
 void StateReader::expect(std::string_view field, std::string_view expected) {
   const std::string found = text();
   if (found != expected) {
-    throw error("state", "{}: {}: expected {}, got {}", source_, field, expected,
-                found.substr(0, 80));
+    throw error(
+        "state", "{}: {}: expected {}, got {}", source_, field, expected, found.substr(0, 80));
   }
 }
 

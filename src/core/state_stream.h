@@ -16,15 +16,13 @@ namespace adze::core {
 class StateWriter {
  public:
   template <class T>
-    requires std::is_arithmetic_v<T>
-  void value(T number) {
-    bytes(std::as_bytes(std::span(&number, 1)));
-  }
-  void text(std::string_view text);                  // length, then bytes
-  void bytes(std::span<const std::byte> raw);        // bytes alone
+  requires std::is_arithmetic_v<T>
+  void value(T number) { bytes(std::as_bytes(std::span(&number, 1))); }
+  void text(std::string_view text);            // length, then bytes
+  void bytes(std::span<const std::byte> raw);  // bytes alone
   template <class T>
-    requires std::is_arithmetic_v<T>
-  void list(std::span<const T> numbers) {            // count, then values
+  requires std::is_arithmetic_v<T>
+  void list(std::span<const T> numbers) {  // count, then values
     value(static_cast<uint64_t>(numbers.size()));
     bytes(std::as_bytes(numbers));
   }
@@ -41,8 +39,7 @@ class StateReader {
       : source_(std::move(source)), data_(data) {}
 
   template <class T>
-    requires std::is_arithmetic_v<T>
-  T value() {
+  requires std::is_arithmetic_v<T> T value() {
     T number;
     std::memcpy(&number, bytes(sizeof(T)).data(), sizeof(T));
     return number;
@@ -50,8 +47,7 @@ class StateReader {
   std::string text();
   std::span<const std::byte> bytes(uint64_t count);
   template <class T>
-    requires std::is_arithmetic_v<T>
-  std::vector<T> list() {
+  requires std::is_arithmetic_v<T> std::vector<T> list() {
     const auto count = value<uint64_t>();
     check_room(count, sizeof(T));
     std::vector<T> numbers(count);

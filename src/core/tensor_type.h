@@ -33,8 +33,8 @@ struct TensorTypeInfo {
   int64_t block_bytes;
 };
 
-const TensorTypeInfo& info(TensorType type);                      // type: one of the enumerators
-std::optional<TensorType> tensor_type_from_id(uint32_t id);       // GGUF number; unknown: nullopt
+const TensorTypeInfo& info(TensorType type);                 // type: one of the enumerators
+std::optional<TensorType> tensor_type_from_id(uint32_t id);  // GGUF number; unknown: nullopt
 std::optional<TensorType> tensor_type_from_name(std::string_view name);
 
 // Bytes of a row of `columns` values; columns must be a multiple of block_elements.

@@ -56,24 +56,30 @@ void score_window(infer::Generator& generator,
   }
   kv::Sequence sequence = generator.new_sequence();
   const model::Model& model = generator.model();
-  infer::append_tokens(
-      model, generator.rotation(), sequence, input, kChunk,
-      [&](int64_t first, const at::Tensor& hidden) {
-        // Row r of this chunk predicts token window.begin + first + r + 1.
-        const int64_t offset = window.begin + first + 1;
-        int64_t row = std::max<int64_t>(0, window.first_scored - offset);
-        const int64_t last = std::min(hidden.size(0), window.end - offset);
-        while (row < last) {
-          const int64_t rows = std::min(kLogitRows, last - row);
-          const at::Tensor logits = model::logits(model, hidden.narrow(0, row, rows));
-          const size_t known = losses.size();
-          losses.resize(known + static_cast<size_t>(rows));
-          kernels::softmax_cross_entropy(logits.const_data_ptr<float>(),
-                                         tokens.data() + offset + row, rows, logits.size(1),
-                                         losses.data() + known);
-          row += rows;
-        }
-      });
+  infer::append_tokens(model,
+                       generator.rotation(),
+                       sequence,
+                       input,
+                       kChunk,
+                       [&](int64_t first, const at::Tensor& hidden) {
+                         // Row r of this chunk predicts token window.begin + first + r + 1.
+                         const int64_t offset = window.begin + first + 1;
+                         int64_t row = std::max<int64_t>(0, window.first_scored - offset);
+                         const int64_t last = std::min(hidden.size(0), window.end - offset);
+                         while (row < last) {
+                           const int64_t rows = std::min(kLogitRows, last - row);
+                           const at::Tensor logits =
+                               model::logits(model, hidden.narrow(0, row, rows));
+                           const size_t known = losses.size();
+                           losses.resize(known + static_cast<size_t>(rows));
+                           kernels::softmax_cross_entropy(logits.const_data_ptr<float>(),
+                                                          tokens.data() + offset + row,
+                                                          rows,
+                                                          logits.size(1),
+                                                          losses.data() + known);
+                           row += rows;
+                         }
+                       });
 }
 
 PerplexityResult summarise(const std::vector<float>& losses, int64_t windows) {
@@ -87,7 +93,8 @@ PerplexityResult summarise(const std::vector<float>& losses, int64_t windows) {
     variance += std::pow(static_cast<double>(loss) - mean, 2) / std::max(1.0, count - 1);
   }
   if (!std::isfinite(mean)) {
-    throw core::error("perplexity", "expected finite losses, got {}; the weights are damaged", mean);
+    throw core::error(
+        "perplexity", "expected finite losses, got {}; the weights are damaged", mean);
   }
   return {.perplexity = std::exp(mean),
           .standard_error = std::exp(mean) * std::sqrt(variance / count),
@@ -114,17 +121,21 @@ PerplexityResult perplexity(infer::Generator& generator,
                             const PerplexityProgress& on_window) {
   options.validate();
   if (window < 2 || window > generator.context()) {
-    throw core::InvalidOption("context", std::to_string(window),
+    throw core::InvalidOption("context",
+                              std::to_string(window),
                               fmt::format("2 to {} tokens a window", generator.context()));
   }
   if (options.stride < 0 || options.stride >= window) {
-    throw core::InvalidOption("stride", std::to_string(options.stride),
+    throw core::InvalidOption("stride",
+                              std::to_string(options.stride),
                               fmt::format("1 to {}, or 0 for half a window", window - 1));
   }
   const auto windows = plan_windows(static_cast<int64_t>(tokens.size()), window, options);
   if (windows.empty() || static_cast<int64_t>(windows.size()) < options.chunks) {
-    throw core::error("perplexity", "expected a text of at least {} tokens, got {}",
-                      std::max<int64_t>(options.chunks, 1) * window, tokens.size());
+    throw core::error("perplexity",
+                      "expected a text of at least {} tokens, got {}",
+                      std::max<int64_t>(options.chunks, 1) * window,
+                      tokens.size());
   }
   std::vector<float> losses;
   double total = 0;
@@ -134,7 +145,8 @@ PerplexityResult perplexity(infer::Generator& generator,
     for (size_t j = known; j < losses.size(); ++j) {
       total += static_cast<double>(losses[j]);
     }
-    on_window(static_cast<int64_t>(i) + 1, static_cast<int64_t>(windows.size()),
+    on_window(static_cast<int64_t>(i) + 1,
+              static_cast<int64_t>(windows.size()),
               std::exp(total / static_cast<double>(std::max<size_t>(losses.size(), 1))));
   }
   return summarise(losses, static_cast<int64_t>(windows.size()));

@@ -20,7 +20,8 @@ struct PerplexityOptions {
 
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
-    visit("protocol", self.protocol,
+    visit("protocol",
+          self.protocol,
           "sliding (each token scored once, with up to window - stride tokens before it) or "
           "llama.cpp (disjoint windows, the second half of each is scored)");
     visit("stride", self.stride, "sliding: tokens from window to window; 0 takes half a window");
@@ -38,9 +39,9 @@ struct PerplexityResult {
 // Called after each window with the windows done, all windows, and the perplexity so far.
 using PerplexityProgress = std::function<void(int64_t, int64_t, double)>;
 
-// window: tokens a window, at least 2. Every window starts from an empty cache with the generator's store and policy. begin_of_text
-// replaces each window's first token where the model was trained with one.
-// Throws core::Error: fewer tokens than a window needs; a window longer than the context.
+// window: tokens a window, at least 2. Every window starts from an empty cache with the generator's
+// store and policy. begin_of_text replaces each window's first token where the model was trained
+// with one. Throws core::Error: fewer tokens than a window needs; a window longer than the context.
 PerplexityResult perplexity(infer::Generator& generator,
                             std::span<const int32_t> tokens,
                             std::optional<int32_t> begin_of_text,

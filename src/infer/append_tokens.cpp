@@ -17,8 +17,8 @@ void append_tokens(const model::Model& model,
                    const HiddenRows& on_hidden) {
   for (const int32_t token : tokens) {
     if (token < 0 || token >= model.spec.vocab_size) {
-      throw core::error("token", "expected an id from 0 to {}, got {}", model.spec.vocab_size - 1,
-                        token);
+      throw core::error(
+          "token", "expected an id from 0 to {}, got {}", model.spec.vocab_size - 1, token);
     }
   }
   const auto total = static_cast<int64_t>(tokens.size());

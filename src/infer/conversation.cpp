@@ -69,8 +69,8 @@ TextAnswer Conversation::reply(const std::string& message,
     const auto tokens = tokens_to_feed(rendered);
     const int64_t expected =
         sequence_.num_tokens() + static_cast<int64_t>(tokens.size());  // once the prompt is in
-    TextAnswer reply = answer(generator_, loaded_.tokenizer, sequence_, tokens, request, on_text,
-                              on_progress);
+    TextAnswer reply =
+        answer(generator_, loaded_.tokenizer, sequence_, tokens, request, on_text, on_progress);
     const auto& generated = reply.result.tokens;
     const auto fed = static_cast<size_t>(sequence_.num_tokens() - expected);
     pending_.clear();
@@ -133,8 +133,11 @@ void Conversation::load(const std::filesystem::path& path) {
   kv::Sequence sequence = generator_.new_sequence();
   sequence.load(reader);
   if (!reader.at_end() || sequence.num_tokens() != tokens) {
-    throw core::error("state", "{}: expected {} tokens and the end of the file, got {} and more",
-                      path.string(), tokens, sequence.num_tokens());
+    throw core::error("state",
+                      "{}: expected {} tokens and the end of the file, got {} and more",
+                      path.string(),
+                      tokens,
+                      sequence.num_tokens());
   }
   messages_ = std::move(messages);
   sequence_ = std::move(sequence);

@@ -45,8 +45,8 @@ class Conversation {
   std::optional<std::string> system_;
   std::vector<ChatMessage> messages_;
   kv::Sequence sequence_;
-  std::string cached_text_;               // what sequence_ and pending_ stand for
-  std::vector<int32_t> pending_;          // answered but not fed yet: at most the last token
+  std::string cached_text_;       // what sequence_ and pending_ stand for
+  std::vector<int32_t> pending_;  // answered but not fed yet: at most the last token
 };
 
 }  // namespace adze::infer

@@ -25,7 +25,9 @@ int64_t most_cached(const kv::KvPolicy& policy, int64_t context) {
 }
 
 // Room for the longest text, for the pages that a cut packs anew, and for one fork of them.
-int64_t pool_bytes(const kv::KvStore& store, const kv::KvPolicy& policy, int64_t slots,
+int64_t pool_bytes(const kv::KvStore& store,
+                   const kv::KvPolicy& policy,
+                   int64_t slots,
                    int64_t context) {
   const int64_t tokens = most_cached(policy, context);
   const int64_t pages = (tokens + kv::kPageTokens - 1) / kv::kPageTokens + 4;
@@ -60,21 +62,21 @@ struct Generator::Implementation {
                          std::span<const int32_t> tokens,
                          const ProgressCallback& on_progress) {
     at::Tensor last;  // [1, hidden_size]
-    append_tokens(*model, rotation, sequence, tokens, chunk,
-                  [&](int64_t first, const at::Tensor& hidden) {
-                    last = hidden.narrow(0, hidden.size(0) - 1, 1);
-                    if (on_progress) {
-                      on_progress(first + hidden.size(0), static_cast<int64_t>(tokens.size()));
-                    }
-                  });
+    append_tokens(
+        *model, rotation, sequence, tokens, chunk, [&](int64_t first, const at::Tensor& hidden) {
+          last = hidden.narrow(0, hidden.size(0) - 1, 1);
+          if (on_progress) {
+            on_progress(first + hidden.size(0), static_cast<int64_t>(tokens.size()));
+          }
+        });
     return model::logits(*model, last);
   }
 };
 
 void CacheOptions::validate() const {
   if (context < 0 || context > (int64_t{1} << 30)) {
-    throw core::InvalidOption("context", std::to_string(context),
-                              "1 to 1073741824 tokens, or 0 for the model's own");
+    throw core::InvalidOption(
+        "context", std::to_string(context), "1 to 1073741824 tokens, or 0 for the model's own");
   }
   if (prefill_chunk < 1 || prefill_chunk > 65536) {
     throw core::InvalidOption("prefill-chunk", std::to_string(prefill_chunk), "1 to 65536");
@@ -84,7 +86,9 @@ void CacheOptions::validate() const {
 ContextFull::ContextFull(int64_t tokens, int64_t context)
     : Error(fmt::format("[context] expected at most {} tokens, got {}; shorten the prompt or "
                         "--max-tokens, use /reset in a chat, a larger --context, or an evicting "
-                        "--kv-policy such as window", context, tokens)) {}
+                        "--kv-policy such as window",
+                        context,
+                        tokens)) {}
 
 double GenerationResult::prefill_tokens_per_second() const {
   return prefill_seconds > 0 ? static_cast<double>(prompt_tokens) / prefill_seconds : 0;
@@ -101,7 +105,8 @@ Generator::Generator(std::shared_ptr<const model::Model> model, const CacheOptio
   const int64_t trained = std::max(self.context, self.model->spec.context_length);
   if (self.policy->evicts() && most_cached(*self.policy, self.context) > trained) {
     throw core::InvalidOption(
-        "kv-policy", self.policy->name(),
+        "kv-policy",
+        self.policy->name(),
         fmt::format("at most {} cached tokens, the model's context, or a larger --context",
                     trained));
   }
@@ -114,11 +119,21 @@ kv::Sequence Generator::new_sequence() {
   return {self.pool, self.store, self.policy, self.num_slots};
 }
 
-int64_t Generator::context() const { return implementation_->context; }
-int64_t Generator::prefill_chunk() const { return implementation_->chunk; }
-const model::Model& Generator::model() const { return *implementation_->model; }
-kv::PagePool& Generator::pool() { return implementation_->pool; }
-kv::Rotation& Generator::rotation() { return implementation_->rotation; }
+int64_t Generator::context() const {
+  return implementation_->context;
+}
+int64_t Generator::prefill_chunk() const {
+  return implementation_->chunk;
+}
+const model::Model& Generator::model() const {
+  return *implementation_->model;
+}
+kv::PagePool& Generator::pool() {
+  return implementation_->pool;
+}
+kv::Rotation& Generator::rotation() {
+  return implementation_->rotation;
+}
 
 GenerationResult Generator::generate(kv::Sequence& sequence,
                                      std::span<const int32_t> prompt,
@@ -144,9 +159,11 @@ GenerationResult Generator::generate(kv::Sequence& sequence,
   result.prefill_seconds = seconds_since(start);
   start = std::chrono::steady_clock::now();
   while (static_cast<int64_t>(generated.size()) < request.max_tokens) {
-    SampledToken sampled = sampler.sample(
-        {logits.const_data_ptr<float>(), static_cast<size_t>(logits.size(1))},
-        {.prompt = prompt, .generated = generated}, generated.size(), self.workspace);
+    SampledToken sampled =
+        sampler.sample({logits.const_data_ptr<float>(), static_cast<size_t>(logits.size(1))},
+                       {.prompt = prompt, .generated = generated},
+                       generated.size(),
+                       self.workspace);
     const int32_t token = sampled.token;
     if (std::find(request.end_tokens.begin(), request.end_tokens.end(), token) !=
         request.end_tokens.end()) {

@@ -38,9 +38,9 @@ struct CacheOptions {
 };
 
 enum class FinishReason {
-  kStop,       // an end token, or the caller had enough
-  kLength,     // max_tokens
-  kContext,    // the context is full
+  kStop,     // an end token, or the caller had enough
+  kLength,   // max_tokens
+  kContext,  // the context is full
 };
 
 struct GenerationRequest {
@@ -53,9 +53,9 @@ struct GenerationResult {
   std::vector<SampledToken> tokens;
   FinishReason finish = FinishReason::kLength;
   int64_t prompt_tokens = 0;
-  double prefill_seconds = 0;      // until the logits of the first token
-  int64_t decode_steps = 0;        // passes of one token, after the prompt's
-  double decode_seconds = 0;       // of these, sampling included
+  double prefill_seconds = 0;  // until the logits of the first token
+  int64_t decode_steps = 0;    // passes of one token, after the prompt's
+  double decode_seconds = 0;   // of these, sampling included
 
   double prefill_tokens_per_second() const;
   double decode_tokens_per_second() const;  // 0 where no step was made
@@ -69,7 +69,7 @@ class Generator {
 
   kv::Sequence new_sequence();
 
-  using TokenCallback = std::function<bool(const SampledToken&)>;   // false: enough
+  using TokenCallback = std::function<bool(const SampledToken&)>;  // false: enough
   // After each chunk of the prompt; what it throws ends the generation.
   using ProgressCallback = std::function<void(int64_t tokens_done, int64_t tokens_in_all)>;
 

@@ -30,8 +30,11 @@ LoadedModel load_model(const std::filesystem::path& path) {
   }
   LoadedModel loaded{std::move(weights), tokenizer.get(), std::move(chat_template)};
   if (loaded.tokenizer.vocab_size() > loaded.model->spec.vocab_size) {
-    throw core::error("gguf", "{}: expected at most {} tokens (rows of the embedding), got {}",
-                      path.string(), loaded.model->spec.vocab_size, loaded.tokenizer.vocab_size());
+    throw core::error("gguf",
+                      "{}: expected at most {} tokens (rows of the embedding), got {}",
+                      path.string(),
+                      loaded.model->spec.vocab_size,
+                      loaded.tokenizer.vocab_size());
   }
   return loaded;
 }
@@ -40,7 +43,8 @@ std::string render_chat(const LoadedModel& loaded,
                         const std::vector<ChatMessage>& messages,
                         bool add_generation_prompt) {
   if (!loaded.chat_template) {
-    throw core::error("chat", "expected a model with a chat template, got {}; use --raw",
+    throw core::error("chat",
+                      "expected a model with a chat template, got {}; use --raw",
                       loaded.model->spec.name);
   }
   auto list = nlohmann::ordered_json::array();

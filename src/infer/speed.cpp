@@ -17,8 +17,8 @@ std::vector<int32_t> random_tokens(int64_t count, int64_t vocab_size) {
   const core::Rng rng(1);
   std::vector<int32_t> tokens;
   for (int64_t i = 0; i < count; ++i) {
-    tokens.push_back(static_cast<int32_t>(rng.at(static_cast<uint64_t>(i)) %
-                                          static_cast<uint64_t>(vocab_size)));
+    tokens.push_back(
+        static_cast<int32_t>(rng.at(static_cast<uint64_t>(i)) % static_cast<uint64_t>(vocab_size)));
   }
   return tokens;
 }
@@ -29,7 +29,11 @@ double time_tokens(Generator& generator,
                    std::span<const int32_t> tokens,
                    int64_t chunk) {
   const auto start = Clock::now();
-  append_tokens(generator.model(), generator.rotation(), sequence, tokens, chunk,
+  append_tokens(generator.model(),
+                generator.rotation(),
+                sequence,
+                tokens,
+                chunk,
                 [&](int64_t, const at::Tensor& hidden) {
                   model::logits(generator.model(), hidden.narrow(0, hidden.size(0) - 1, 1));
                 });
@@ -72,17 +76,18 @@ SpeedResult measure_speed(Generator& generator,
     const bool counts = repetition > 0;
     if (options.prompt_tokens > 0) {
       kv::Sequence fork = sequence.fork();
-      const double speed =
-          time_tokens(generator, fork, after.first(static_cast<size_t>(options.prompt_tokens)),
-                      generator.prefill_chunk());
+      const double speed = time_tokens(generator,
+                                       fork,
+                                       after.first(static_cast<size_t>(options.prompt_tokens)),
+                                       generator.prefill_chunk());
       if (counts) {
         result.prefill.push_back(speed);
       }
     }
     if (options.decode_tokens > 0) {
       kv::Sequence fork = sequence.fork();
-      const double speed = time_tokens(
-          generator, fork, after.first(static_cast<size_t>(options.decode_tokens)), 1);
+      const double speed =
+          time_tokens(generator, fork, after.first(static_cast<size_t>(options.decode_tokens)), 1);
       if (counts) {
         result.decode.push_back(speed);
       }

@@ -29,7 +29,7 @@ struct SpeedOptions {
 struct SpeedResult {
   std::vector<double> prefill;  // tokens/s, one a repetition
   std::vector<double> decode;
-  int64_t cache_bytes = 0;      // at the end of the decode test
+  int64_t cache_bytes = 0;  // at the end of the decode test
 };
 
 // Random tokens; the text of it does not change the speed. Throws ContextFull.

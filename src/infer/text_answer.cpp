@@ -22,7 +22,9 @@ TextAnswer answer(Generator& generator,
     return text.empty() || on_text(text);
   };
   answer.result = generator.generate(
-      sequence, prompt, request.generation,
+      sequence,
+      prompt,
+      request.generation,
       [&](const SampledToken& sampled) {
         const std::string text = characters.push(tokenizer.token_bytes(sampled.token));
         return show(stops.push(text)) && !stops.stopped();

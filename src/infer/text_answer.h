@@ -12,13 +12,13 @@
 namespace adze::infer {
 
 struct TextRequest {
-  GenerationRequest generation;      // end_tokens are filled in from the tokenizer
-  std::vector<std::string> stop;     // text ends before the first of these
+  GenerationRequest generation;   // end_tokens are filled in from the tokenizer
+  std::vector<std::string> stop;  // text ends before the first of these
 };
 
 struct TextAnswer {
-  std::string text;                  // without prompt and stop string
-  bool stopped_by_text = false;      // the cache then holds more than the text says
+  std::string text;              // without prompt and stop string
+  bool stopped_by_text = false;  // the cache then holds more than the text says
   GenerationResult result;
 };
 

@@ -40,8 +40,14 @@ TEST_P(ElementwiseTest, RmsNormAgreesWithTheReference) {
         std::vector<float> y(x.size());
         std::vector<float> slow_sum(x.size());
         std::vector<float> slow(x.size());
-        RmsNorm norm{x.data(), with_delta ? delta.data() : nullptr, sum.data(), weight.data(),
-                     y.data(), rows, columns, 1e-5F};
+        RmsNorm norm{x.data(),
+                     with_delta ? delta.data() : nullptr,
+                     sum.data(),
+                     weight.data(),
+                     y.data(),
+                     rows,
+                     columns,
+                     1e-5F};
         rms_norm(norm);
         norm.sum = slow_sum.data();
         norm.y = slow.data();
@@ -80,8 +86,8 @@ TEST_P(ElementwiseTest, SwigluOfExtremeGatesStaysFinite) {
 TEST_P(ElementwiseTest, CrossEntropyAgreesWithTheReference) {
   for (const int64_t columns : {1, 15, 300, 5000}) {
     const auto logits = random_floats(5 * columns, 8, 30);
-    const std::vector<int32_t> targets = {0, static_cast<int32_t>(columns / 2),
-                                          static_cast<int32_t>(columns - 1), 0, 0};
+    const std::vector<int32_t> targets = {
+        0, static_cast<int32_t>(columns / 2), static_cast<int32_t>(columns - 1), 0, 0};
     std::vector<float> fast(5);
     std::vector<float> slow(5);
     softmax_cross_entropy(logits.data(), targets.data(), 5, columns, fast.data());
@@ -92,7 +98,9 @@ TEST_P(ElementwiseTest, CrossEntropyAgreesWithTheReference) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, ElementwiseTest, testing::ValuesIn(supported_isas()),
+INSTANTIATE_TEST_SUITE_P(Isa,
+                         ElementwiseTest,
+                         testing::ValuesIn(supported_isas()),
                          [](const auto& instance) { return instance.param; });
 
 TEST(Rope, ScoresDependOnDistanceOnly) {

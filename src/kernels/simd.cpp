@@ -32,7 +32,9 @@ std::vector<std::string> supported_isas() {
   return names;
 }
 
-std::string active_isa() { return supported_isas().front(); }
+std::string active_isa() {
+  return supported_isas().front();
+}
 
 void force_isa(std::string_view name) {
   hwy::SetSupportedTargetsForTest(0);  // back to what the CPU has

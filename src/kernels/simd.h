@@ -1,7 +1,7 @@
 #pragma once
-// Which instruction sets kernels are compiled for. Every kernel is one Highway source, compiled once
-// a target and chosen at run time by what the CPU can do, never by a timing.
-// Include before any <hwy/...> header.
+// Which instruction sets kernels are compiled for. Every kernel is one Highway source, compiled
+// once a target and chosen at run time by what the CPU can do, never by a timing. Include before
+// any <hwy/...> header.
 
 // AVX2 and AVX-512 are what machines of the last decade have. An older one runs Highway's emulated
 // 128-bit vectors: correct, slow, and without fused multiply-add, so with other bits.
@@ -13,8 +13,8 @@
 
 namespace adze::kernels {
 
-// Names of the instruction sets that this CPU and this build both have, best first: "AVX3" (which is
-// AVX-512), "AVX2".
+// Names of the instruction sets that this CPU and this build both have, best first: "AVX3" (which
+// is AVX-512), "AVX2".
 std::vector<std::string> supported_isas();
 std::string active_isa();
 // For tests and comparisons (ADZE_ISA): kernels use at most this one. Throws InvalidOption.

@@ -52,8 +52,10 @@ std::pair<const Entry*, nlohmann::json> parse(std::string_view flag,
   }
   if (found == nullptr) {
     const std::string nearest = core::nearest_name(name, names);
-    throw core::UsageError(fmt::format("[{}] expected one of {}, got {}{}", flag,
-                                       fmt::join(names, ", "), name,
+    throw core::UsageError(fmt::format("[{}] expected one of {}, got {}{}",
+                                       flag,
+                                       fmt::join(names, ", "),
+                                       name,
                                        nearest.empty() ? "" : "; did you mean " + nearest + "?"));
   }
   auto values = nlohmann::json::object();
@@ -69,13 +71,16 @@ std::pair<const Entry*, nlohmann::json> parse(std::string_view flag,
         keys.push_back(known + "=" + value.dump());
       }
       throw core::UsageError(
-          fmt::format("[{}] {}: expected key=value with {}, got {}", flag, name,
-                      keys.empty() ? "no keys" : fmt::format("{}", fmt::join(keys, " or ")), item));
+          fmt::format("[{}] {}: expected key=value with {}, got {}",
+                      flag,
+                      name,
+                      keys.empty() ? "no keys" : fmt::format("{}", fmt::join(keys, " or ")),
+                      item));
     }
     const std::string value(item.substr(equals + 1));
     const nlohmann::json parsed = nlohmann::json::parse(value, nullptr, false);
-    values[key] = parsed.is_discarded() || found->defaults[key].is_string() ? nlohmann::json(value)
-                                                                            : parsed;
+    values[key] =
+        parsed.is_discarded() || found->defaults[key].is_string() ? nlohmann::json(value) : parsed;
   }
   return {found, values};
 }

@@ -76,8 +76,11 @@ at::Tensor CachedAttention::attend(int64_t layer,
         rotate_rows(first, part.rows, row, spec_.kv_heads, key_rows);
       }
       const int64_t offset = row * spec_.kv_width();
-      sequence.store().append(sequence.pool(), sequence.slot(slot), key_rows + offset,
-                              value.const_data_ptr<float>() + offset, part.rows,
+      sequence.store().append(sequence.pool(),
+                              sequence.slot(slot),
+                              key_rows + offset,
+                              value.const_data_ptr<float>() + offset,
+                              part.rows,
                               sequence.num_tokens());
     }
     row += part.rows;

@@ -1,6 +1,6 @@
 #pragma once
-// Attention of a step's rows over the page pool: rotates, appends, and lets each store attend to all
-// of its sequences in one call.
+// Attention of a step's rows over the page pool: rotates, appends, and lets each store attend to
+// all of its sequences in one call.
 
 #include <cstdint>
 #include <span>

@@ -25,8 +25,8 @@ class PolicyState {
 };
 
 struct Needs {
-  // A token's position is its rank in the cache, so that a text may outgrow the trained context; the
-  // store then keeps keys unrotated.
+  // A token's position is its rank in the cache, so that a text may outgrow the trained context;
+  // the store then keeps keys unrotated.
   bool rank_positions = false;
 };
 
@@ -59,8 +59,8 @@ KvPolicyPtr make_full_policy();
 // Attention sinks and a recent window: Xiao et al., "Efficient streaming language models with
 // attention sinks", arXiv:2309.17453, section 3.2.
 struct WindowOptions {
-  int64_t sinks = 4;       // first tokens that always stay
-  int64_t window = 1020;   // last tokens that stay; 1024 in all, whole pages
+  int64_t sinks = 4;      // first tokens that always stay
+  int64_t window = 1020;  // last tokens that stay; 1024 in all, whole pages
 
   void validate() const;
 

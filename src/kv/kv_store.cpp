@@ -48,8 +48,13 @@ void KvStore::append(PagePool& pool,
       slot.raw.back() = pool.copy(slot.raw.back());
     }
     const int64_t count = std::min(kPageTokens - index, rows - row);
-    kernels::write_page_tokens(shape_, raw_type(), key + row * width, value + row * width, index,
-                               count, slot.raw.back().data());
+    kernels::write_page_tokens(shape_,
+                               raw_type(),
+                               key + row * width,
+                               value + row * width,
+                               index,
+                               count,
+                               slot.raw.back().data());
     row += count;
     slot.length += count;
   }
@@ -63,7 +68,8 @@ void KvStore::end_step(SlotPages& slot) const {
 }
 
 void KvStore::truncate(SlotPages& slot, int64_t length) const {
-  core::check(length >= 0 && length <= slot.length, "length within ", slot.length, ", got ", length);
+  core::check(
+      length >= 0 && length <= slot.length, "length within ", slot.length, ", got ", length);
   core::check(slot.positions.empty(), "truncation of a cache that has dropped tokens");
   end_step(slot);
   if (length == slot.length) {
@@ -71,8 +77,12 @@ void KvStore::truncate(SlotPages& slot, int64_t length) const {
   }
   const int64_t open_page = length / kPageTokens;  // the page that would hold token `length`
   if (length % kPageTokens != 0 && open_page < slot.first_raw && !sealed_is_raw()) {
-    throw core::error("cache", "store {}: expected to cut back to {} tokens or more, or to a "
-                      "multiple of {}, got {}", name(), slot.first_raw * kPageTokens, kPageTokens,
+    throw core::error("cache",
+                      "store {}: expected to cut back to {} tokens or more, or to a "
+                      "multiple of {}, got {}",
+                      name(),
+                      slot.first_raw * kPageTokens,
+                      kPageTokens,
                       length);
   }
   if (open_page < slot.first_raw) {
@@ -127,12 +137,15 @@ PageRef KvStore::pack_page(PagePool& pool,
       const int64_t rank = columns.ranks[static_cast<size_t>(head * kept + first + i)];
       const int64_t source = rank / kPageTokens;
       if (source >= slot.first_raw) {
-        kernels::read_page_token(shape_, raw_type(),
+        kernels::read_page_token(shape_,
+                                 raw_type(),
                                  slot.raw[static_cast<size_t>(source - slot.first_raw)].data(),
-                                 rank % kPageTokens, key.data(), value.data());
+                                 rank % kPageTokens,
+                                 key.data(),
+                                 value.data());
       } else {
-        read_sealed(slot.sealed[static_cast<size_t>(source)], rank % kPageTokens, key.data(),
-                    value.data());
+        read_sealed(
+            slot.sealed[static_cast<size_t>(source)], rank % kPageTokens, key.data(), value.data());
       }
       const size_t begin = static_cast<size_t>(head) * head_dim;
       const size_t end = columns.heads == 1 ? width : begin + head_dim;
@@ -141,8 +154,8 @@ PageRef KvStore::pack_page(PagePool& pool,
       std::copy(value.data() + begin, value.data() + end, packed_value.data() + offset + begin);
     }
   }
-  kernels::write_page_tokens(shape_, raw_type(), packed_key.data(), packed_value.data(), 0, count,
-                             target.data());
+  kernels::write_page_tokens(
+      shape_, raw_type(), packed_key.data(), packed_value.data(), 0, count, target.data());
   return target;
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 // A storage format for keys and values: one instance for a model and its options, without any state
-// of a sequence. A page is 32 tokens of one slot (a layer that owns keys and values). The page being
-// filled is raw; opening the next one seals it, and rows of later pages read the sealed form. What a
-// row sees therefore depends on its place, never on how rows were cut into steps.
+// of a sequence. A page is 32 tokens of one slot (a layer that owns keys and values). The page
+// being filled is raw; opening the next one seals it, and rows of later pages read the sealed form.
+// What a row sees therefore depends on its place, never on how rows were cut into steps.
 
 #include <cstdint>
 #include <memory>
@@ -20,15 +20,15 @@ constexpr int64_t kPageTokens = kernels::kPageTokens;
 
 // One slot of one sequence.
 struct SlotPages {
-  std::vector<PageRef> sealed;     // pages 0 .. sealed.size() - 1
-  std::vector<PageRef> raw;        // pages first_raw .. ; during a step the sealed ones' raw forms too
-  int64_t first_raw = 0;           // page number of raw[0]
-  int64_t length = 0;              // tokens
-  // Position in the text of each cached token, [length, 1 or kv_heads]; empty while nothing has been
-  // dropped (token r is at position r).
+  std::vector<PageRef> sealed;  // pages 0 .. sealed.size() - 1
+  std::vector<PageRef> raw;     // pages first_raw .. ; during a step the sealed ones' raw forms too
+  int64_t first_raw = 0;        // page number of raw[0]
+  int64_t length = 0;           // tokens
+  // Position in the text of each cached token, [length, 1 or kv_heads]; empty while nothing has
+  // been dropped (token r is at position r).
   std::vector<int32_t> positions;
 
-  int64_t bytes() const;           // of pages that this slot refers to, shared ones included
+  int64_t bytes() const;  // of pages that this slot refers to, shared ones included
 };
 
 // Tokens to keep: rising ranks, [heads, kept] with heads 1 (all alike) or kv_heads.
@@ -56,8 +56,8 @@ class KvStore {
   virtual int64_t sealed_page_bytes() const = 0;
 
   // Appends raw rows key, value [rows, kv_heads, head_dim] (rotated or not: the caller's choice for
-  // the whole sequence) of the tokens at first_position, first_position + 1, ... of the text. Copies
-  // a shared page before writing to it. Throws CacheFull.
+  // the whole sequence) of the tokens at first_position, first_position + 1, ... of the text.
+  // Copies a shared page before writing to it. Throws CacheFull.
   void append(PagePool& pool,
               SlotPages& slot,
               const float* key,
@@ -92,7 +92,10 @@ class KvStore {
   virtual bool sealed_is_raw() const = 0;
 
  private:
-  PageRef pack_page(PagePool& pool, const SlotPages& slot, const Columns& columns, int64_t page) const;
+  PageRef pack_page(PagePool& pool,
+                    const SlotPages& slot,
+                    const Columns& columns,
+                    int64_t page) const;
 
   kernels::AttentionShape shape_;
 };

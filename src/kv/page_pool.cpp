@@ -41,8 +41,11 @@ PagePool::~PagePool() {
 PageRef PagePool::allocate(int64_t bytes) {
   core::check(bytes > 0, "page bytes, got ", bytes);
   if (used_bytes_ + bytes > budget_bytes_) {
-    throw CacheFull(fmt::format("[cache] expected at most {} bytes in all, got {} in use and {} more",
-                                budget_bytes_, used_bytes_, bytes));
+    throw CacheFull(
+        fmt::format("[cache] expected at most {} bytes in all, got {} in use and {} more",
+                    budget_bytes_,
+                    used_bytes_,
+                    bytes));
   }
   PageRef::Page* page = nullptr;
   auto& spare = spare_[bytes];
@@ -85,7 +88,10 @@ PoolAudit PagePool::audit() const {
       result.spare_bytes += page->bytes;
     }
   }
-  core::check(result.live_bytes == used_bytes_, "pool counts ", used_bytes_, " bytes, pages hold ",
+  core::check(result.live_bytes == used_bytes_,
+              "pool counts ",
+              used_bytes_,
+              " bytes, pages hold ",
               result.live_bytes);
   return result;
 }

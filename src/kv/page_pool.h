@@ -61,7 +61,7 @@ class PagePool {
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
 
-  PageRef allocate(int64_t bytes);       // uninitialised, 64-byte aligned; throws CacheFull
+  PageRef allocate(int64_t bytes);  // uninitialised, 64-byte aligned; throws CacheFull
   PageRef copy(const PageRef& source);
 
   int64_t budget_bytes() const { return budget_bytes_; }

@@ -72,11 +72,15 @@ class PlainStore : public KvStore {
     std::vector<float> key(width * kPageTokens);
     std::vector<float> value(key.size());
     for (size_t index = 0; index < kPageTokens; ++index) {
-      kernels::read_page_token(shape(), raw_type_, raw.data(), static_cast<int64_t>(index),
-                               key.data() + index * width, value.data() + index * width);
+      kernels::read_page_token(shape(),
+                               raw_type_,
+                               raw.data(),
+                               static_cast<int64_t>(index),
+                               key.data() + index * width,
+                               value.data() + index * width);
     }
-    kernels::write_page_tokens(shape(), sealed_type_, key.data(), value.data(), 0, kPageTokens,
-                               sealed.data());
+    kernels::write_page_tokens(
+        shape(), sealed_type_, key.data(), value.data(), 0, kPageTokens, sealed.data());
     return sealed;
   }
 

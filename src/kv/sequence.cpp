@@ -41,8 +41,13 @@ void load_slot(core::StateReader& reader, PagePool& pool, const KvStore& store, 
   const auto marks = static_cast<int64_t>(slot.positions.size());
   if (slot.length < 0 || stored != pages || slot.raw.size() > 1 ||
       (marks != 0 && marks != slot.length && marks != slot.length * store.shape().kv_heads)) {
-    throw core::error("state", "{}: expected pages and positions of {} tokens, got {} pages and {} "
-                      "positions", reader.source(), slot.length, stored, marks);
+    throw core::error("state",
+                      "{}: expected pages and positions of {} tokens, got {} pages and {} "
+                      "positions",
+                      reader.source(),
+                      slot.length,
+                      stored,
+                      marks);
   }
 }
 
@@ -64,11 +69,16 @@ Sequence Sequence::fork() const {
 }
 
 void Sequence::truncate(int64_t tokens) {
-  core::check(tokens >= 0 && tokens <= num_tokens_, "tokens within ", num_tokens_, ", got ", tokens);
+  core::check(
+      tokens >= 0 && tokens <= num_tokens_, "tokens within ", num_tokens_, ", got ", tokens);
   for (const SlotPages& slot : slots_) {
     if (slot.length != num_tokens_) {
-      throw core::error("cache", "policy {}: expected a cache that has dropped nothing, got {} of {} "
-                        "tokens", policy_->name(), slot.length, num_tokens_);
+      throw core::error("cache",
+                        "policy {}: expected a cache that has dropped nothing, got {} of {} "
+                        "tokens",
+                        policy_->name(),
+                        slot.length,
+                        num_tokens_);
     }
   }
   for (SlotPages& slot : slots_) {
@@ -78,7 +88,9 @@ void Sequence::truncate(int64_t tokens) {
   num_tokens_ = tokens;
 }
 
-void Sequence::clear() { *this = Sequence(*pool_, store_, policy_, num_slots()); }
+void Sequence::clear() {
+  *this = Sequence(*pool_, store_, policy_, num_slots());
+}
 
 void Sequence::end_step(int64_t rows) {
   num_tokens_ += rows;
@@ -146,8 +158,12 @@ void Sequence::load(core::StateReader& reader) {
     // Positions are 32 bits wide; a policy that drops nothing holds every token it has seen.
     const bool dropped = policy_->evicts() && loaded.num_tokens_ <= INT32_MAX;
     if (slot.length > loaded.num_tokens_ || (slot.length != loaded.num_tokens_ && !dropped)) {
-      throw core::error("state", "{}: expected {} of {} tokens in a slot, got {}", reader.source(),
-                        policy_->evicts() ? "some" : "all", loaded.num_tokens_, slot.length);
+      throw core::error("state",
+                        "{}: expected {} of {} tokens in a slot, got {}",
+                        reader.source(),
+                        policy_->evicts() ? "some" : "all",
+                        loaded.num_tokens_,
+                        slot.length);
     }
   }
   loaded.state_->load(reader);

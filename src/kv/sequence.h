@@ -20,7 +20,8 @@ class Sequence {
   Sequence(PagePool& pool, KvStorePtr store, KvPolicyPtr policy, int64_t num_slots);
 
   Sequence fork() const;  // shares all pages; either side copies a page before writing to it
-  // Back to the first `tokens` tokens. Throws core::Error where the policy has dropped some already.
+  // Back to the first `tokens` tokens. Throws core::Error where the policy has dropped some
+  // already.
   void truncate(int64_t tokens);
   void clear();
 
@@ -34,11 +35,11 @@ class Sequence {
   // Rows that the next step may append at most.
   int64_t rows_before_cut() const;
 
-  int64_t num_tokens() const { return num_tokens_; }     // seen, dropped ones included
+  int64_t num_tokens() const { return num_tokens_; }  // seen, dropped ones included
   int64_t cached_tokens(int64_t slot) const { return slots_[static_cast<size_t>(slot)].length; }
   // Positions in the text of a slot's cached tokens, [cached, 1 or kv_heads].
   std::vector<int32_t> positions(int64_t slot) const;
-  int64_t bytes() const;                                 // pages it refers to, state included
+  int64_t bytes() const;  // pages it refers to, state included
   int64_t num_slots() const { return static_cast<int64_t>(slots_.size()); }
 
   SlotPages& slot(int64_t index) { return slots_[static_cast<size_t>(index)]; }

@@ -48,7 +48,8 @@ class WindowPolicy : public KvPolicy {
 void require_range(std::string_view field, int64_t value, int64_t least) {
   constexpr int64_t kMost = 1 << 20;
   if (value < least || value > kMost) {
-    throw core::InvalidOption(fmt::format("kv-policy window: {}", field), std::to_string(value),
+    throw core::InvalidOption(fmt::format("kv-policy window: {}", field),
+                              std::to_string(value),
                               fmt::format("{} to {}", least, kMost));
   }
 }
@@ -60,7 +61,9 @@ void WindowOptions::validate() const {
   require_range("window", window, 1);
 }
 
-KvPolicyPtr make_full_policy() { return std::make_shared<FullPolicy>(); }
+KvPolicyPtr make_full_policy() {
+  return std::make_shared<FullPolicy>();
+}
 
 KvPolicyPtr make_window_policy(const WindowOptions& options) {
   options.validate();

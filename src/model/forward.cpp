@@ -13,8 +13,8 @@ at::Tensor attention(const Layer& layer,
   if (layer.key == nullptr) {  // reads another layer's keys and values
     return context.attend(index, layer.query->apply(normed), {}, {});
   }
-  const auto projected = tensor::apply_together(
-      {layer.query.get(), layer.key.get(), layer.value.get()}, normed);
+  const auto projected =
+      tensor::apply_together({layer.query.get(), layer.key.get(), layer.value.get()}, normed);
   return context.attend(index, projected[0], projected[1], projected[2]);
 }
 
@@ -35,16 +35,16 @@ at::Tensor forward(const Model& model, const TokenRows& rows, AttentionContext& 
   at::Tensor delta;                                          // [rows, hidden_size]
   for (int64_t index = 0; index < model.spec.num_layers; ++index) {
     const Layer& layer = model.layers[static_cast<size_t>(index)];
-    at::Tensor normed =
-        index == 0 ? tensor::rms_norm(residual, layer.attention_norm, epsilon)
-                   : tensor::add_rms_norm(residual, delta, layer.attention_norm, epsilon);
+    at::Tensor normed = index == 0
+                            ? tensor::rms_norm(residual, layer.attention_norm, epsilon)
+                            : tensor::add_rms_norm(residual, delta, layer.attention_norm, epsilon);
     at::Tensor attended = attention(layer, index, normed, context);
     if (const auto surviving = context.surviving_rows(index)) {
       residual = tensor::take_rows(residual, surviving->rows);
       attended = tensor::take_rows(attended, surviving->rows);
     }
-    normed = tensor::add_rms_norm(residual, layer.attention_output->apply(attended),
-                                  layer.feed_forward_norm, epsilon);
+    normed = tensor::add_rms_norm(
+        residual, layer.attention_output->apply(attended), layer.feed_forward_norm, epsilon);
     delta = feed_forward(layer, normed);
   }
   return tensor::add_rms_norm(residual, delta, model.output_norm, epsilon);

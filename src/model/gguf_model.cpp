@@ -37,8 +37,12 @@ class Loader {
       throw core::error("gguf", "{}: expected tensor {}, got none", file_.path().string(), name);
     }
     if (found->shape != shape) {
-      throw core::error("gguf", "{}: tensor {}: expected shape {}, got {}", file_.path().string(),
-                        name, shape_text(shape), shape_text(found->shape));
+      throw core::error("gguf",
+                        "{}: tensor {}: expected shape {}, got {}",
+                        file_.path().string(),
+                        name,
+                        shape_text(shape),
+                        shape_text(found->shape));
     }
     return *found;
   }
@@ -46,14 +50,13 @@ class Loader {
   at::Tensor vector(const std::string& name, int64_t size) const {
     const GgufTensor& stored = find(name, {size});
     at::Tensor result = tensor::empty_floats(1, size).view({size});
-    formats::dequantize_row(stored.type, stored.data.data(), size,
-                            result.mutable_data_ptr<float>());
+    formats::dequantize_row(
+        stored.type, stored.data.data(), size, result.mutable_data_ptr<float>());
     return result;
   }
 
   LinearWeightPtr weight(const std::string& name, int64_t outputs, int64_t columns) const {
-    return pack(find(name, {outputs, columns}), outputs, columns,
-                [](int64_t row) { return row; });
+    return pack(find(name, {outputs, columns}), outputs, columns, [](int64_t row) { return row; });
   }
 
   // Query and key rows of this format alternate between the two halves of a head (row 2 i + j of a
@@ -62,11 +65,11 @@ class Loader {
     const int64_t head_dim = spec_.head_dim;
     const int64_t half = head_dim / 2;
     const int64_t outputs = heads * head_dim;
-    return pack(find(name, {outputs, spec_.hidden_size}), outputs, spec_.hidden_size,
-                [=](int64_t row) {
-                  const int64_t dim = row % head_dim;
-                  return row - dim + 2 * (dim % half) + dim / half;
-                });
+    return pack(
+        find(name, {outputs, spec_.hidden_size}), outputs, spec_.hidden_size, [=](int64_t row) {
+          const int64_t dim = row % head_dim;
+          return row - dim + 2 * (dim % half) + dim / half;
+        });
   }
 
  private:
@@ -121,24 +124,34 @@ void refuse_unsupported(const GgufFile& file, const ModelSpec& spec) {
   for (const char* suffix : {"expert_count", "attention.sliding_window"}) {
     const auto value = file.find_integer("llama." + std::string(suffix));
     if (value && *value != 0) {
-      throw core::error("gguf", "{}: llama.{}: expected 0, got {}; not supported",
-                        file.path().string(), suffix, *value);
+      throw core::error("gguf",
+                        "{}: llama.{}: expected 0, got {}; not supported",
+                        file.path().string(),
+                        suffix,
+                        *value);
     }
   }
   const auto scaling = file.find_string("llama.rope.scaling.type");
   if ((scaling && *scaling != "none") || file.find_tensor("rope_freqs.weight") != nullptr) {
-    throw core::error("gguf", "{}: llama.rope.scaling.type: expected none, got {}; not supported",
-                      file.path().string(), scaling.value_or("rope_freqs"));
+    throw core::error("gguf",
+                      "{}: llama.rope.scaling.type: expected none, got {}; not supported",
+                      file.path().string(),
+                      scaling.value_or("rope_freqs"));
   }
   const auto rotated = file.find_integer("llama.rope.dimension_count");
   if (rotated && *rotated != spec.head_dim) {
-    throw core::error("gguf", "{}: llama.rope.dimension_count: expected head_dim {}, got {}",
-                      file.path().string(), spec.head_dim, *rotated);
+    throw core::error("gguf",
+                      "{}: llama.rope.dimension_count: expected head_dim {}, got {}",
+                      file.path().string(),
+                      spec.head_dim,
+                      *rotated);
   }
   for (const GgufTensor& stored : file.tensors()) {
     if (stored.name.ends_with(".bias")) {
-      throw core::error("gguf", "{}: tensor {}: expected a llama without biases",
-                        file.path().string(), stored.name);
+      throw core::error("gguf",
+                        "{}: tensor {}: expected a llama without biases",
+                        file.path().string(),
+                        stored.name);
     }
   }
 }
@@ -148,8 +161,10 @@ void refuse_unsupported(const GgufFile& file, const ModelSpec& spec) {
 ModelSpec spec_from_gguf(const GgufFile& file) {
   const auto architecture = file.find_string("general.architecture");
   if (architecture != "llama") {
-    throw core::error("gguf", "{}: general.architecture: expected llama, got {}",
-                      file.path().string(), architecture.value_or("none"));
+    throw core::error("gguf",
+                      "{}: general.architecture: expected llama, got {}",
+                      file.path().string(),
+                      architecture.value_or("none"));
   }
   ModelSpec spec;
   spec.architecture = *architecture;
@@ -167,8 +182,8 @@ ModelSpec spec_from_gguf(const GgufFile& file) {
   spec.rope_base = file.find_number("llama.rope.freq_base").value_or(spec.rope_base);
   const GgufTensor* embedding = file.find_tensor("token_embd.weight");
   if (embedding == nullptr || embedding->shape.size() != 2) {
-    throw core::error("gguf", "{}: expected a tensor token_embd.weight of two dimensions",
-                      file.path().string());
+    throw core::error(
+        "gguf", "{}: expected a tensor token_embd.weight of two dimensions", file.path().string());
   }
   spec.vocab_size = embedding->shape[0];
   for (int64_t layer = 0; layer < std::min<int64_t>(spec.num_layers, 4096); ++layer) {

@@ -9,8 +9,13 @@ int64_t Model::weight_bytes() const {
   }
   for (const Layer& layer : layers) {
     bytes += static_cast<int64_t>(layer.attention_norm.nbytes() + layer.feed_forward_norm.nbytes());
-    for (const auto& weight : {layer.query, layer.key, layer.value, layer.attention_output,
-                               layer.gate, layer.up, layer.down}) {
+    for (const auto& weight : {layer.query,
+                               layer.key,
+                               layer.value,
+                               layer.attention_output,
+                               layer.gate,
+                               layer.up,
+                               layer.down}) {
       bytes += weight != nullptr ? weight->bytes() : 0;
     }
   }

@@ -101,10 +101,12 @@ class DenseWeight : public LinearWeight {
     const at::Tensor contiguous = weight_.contiguous();
     std::vector<const std::byte*> rows;
     for (int64_t row = 0; row < outputs(); ++row) {
-      rows.push_back(reinterpret_cast<const std::byte*>(contiguous.const_data_ptr<float>() +
-                                                        row * columns()));
+      rows.push_back(
+          reinterpret_cast<const std::byte*>(contiguous.const_data_ptr<float>() + row * columns()));
     }
-    return {core::TensorType::kF32, outputs(), columns(),
+    return {core::TensorType::kF32,
+            outputs(),
+            columns(),
             pack_panels(core::TensorType::kF32, columns(), rows)};
   }
 
@@ -122,7 +124,9 @@ LinearWeightPtr make_packed_weight(core::TensorType type,
   if (columns % 32 != 0) {
     throw core::error("weight", "expected columns in multiples of 32, got {}", columns);
   }
-  return std::make_shared<PackedWeight>(type, static_cast<int64_t>(source_rows.size()), columns,
+  return std::make_shared<PackedWeight>(type,
+                                        static_cast<int64_t>(source_rows.size()),
+                                        columns,
                                         pack_panels(type, columns, source_rows));
 }
 

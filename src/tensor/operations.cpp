@@ -13,8 +13,8 @@ namespace adze::tensor {
 namespace {
 
 void check_rows(const at::Tensor& x, int64_t columns) {
-  core::check(x.dim() == 2 && x.size(1) == columns, "rows of ", columns, " columns, got dim ",
-              x.dim());
+  core::check(
+      x.dim() == 2 && x.size(1) == columns, "rows of ", columns, " columns, got dim ", x.dim());
   core::check(x.is_contiguous() && x.scalar_type() == at::kFloat, "contiguous f32 rows");
 }
 

@@ -9,7 +9,7 @@
 
 namespace adze::tensor {
 
-at::Tensor empty_floats(int64_t rows, int64_t columns);  // [rows, columns], uninitialised
+at::Tensor empty_floats(int64_t rows, int64_t columns);     // [rows, columns], uninitialised
 at::Tensor from_integers(std::span<const int64_t> values);  // [values.size()] int64
 
 // [rows, columns] normed by weight [columns].

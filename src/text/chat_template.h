@@ -1,7 +1,7 @@
 #pragma once
 // Chat templates are data from strangers: a bounded interpreter of the Jinja subset that published
 // models use. No file, network or attribute access beyond the given values; steps, recursion and
-// output are limited (field.md, incident 6: CVE-2024-34359).
+// output are limited (what that costs elsewhere: CVE-2024-34359).
 
 #include <cstdint>
 #include <memory>

@@ -21,9 +21,24 @@ namespace {
 // Words of many alphabets, digits and symbols in random order: few of them are likely, so a wrong
 // bit anywhere soon changes the text.
 std::string random_prompt(uint64_t seed) {
-  const std::vector<std::string> words = {
-      "the",   "river", "Because", "x = 3;",   "naïve", "42",   "Москва", "\n\n", "and then",
-      "{\"a\"", "数",    "question", "remember", "!?",    "😀",   "winter", "- one", "of course"};
+  const std::vector<std::string> words = {"the",
+                                          "river",
+                                          "Because",
+                                          "x = 3;",
+                                          "naïve",
+                                          "42",
+                                          "Москва",
+                                          "\n\n",
+                                          "and then",
+                                          "{\"a\"",
+                                          "数",
+                                          "question",
+                                          "remember",
+                                          "!?",
+                                          "😀",
+                                          "winter",
+                                          "- one",
+                                          "of course"};
   core::Rng rng(seed);
   std::string text;
   for (uint64_t count = 36 + rng.next_uint64() % 10; count > 0; --count) {
@@ -41,7 +56,9 @@ TextRequest request(int64_t max_tokens, double temperature, uint64_t seed = 0) {
   return result;
 }
 
-bool read_on(std::string_view) { return true; }
+bool read_on(std::string_view) {
+  return true;
+}
 
 class GenerationTest : public DefaultModelTest {
  protected:
@@ -59,9 +76,12 @@ class GenerationTest : public DefaultModelTest {
     Generator generator(loaded_->model, options);
     kv::Sequence sequence = generator.new_sequence();
     wanted.generation.sampling.logprobs = 0;
-    const TextAnswer got =
-        answer(generator, loaded_->tokenizer, sequence,
-               loaded_->tokenizer.encode(prompt, text::SpecialTokens::kPlain), wanted, read_on);
+    const TextAnswer got = answer(generator,
+                                  loaded_->tokenizer,
+                                  sequence,
+                                  loaded_->tokenizer.encode(prompt, text::SpecialTokens::kPlain),
+                                  wanted,
+                                  read_on);
     Answer result{.text = got.text, .tokens = {}, .logprobs = {}};
     for (const SampledToken& sampled : got.result.tokens) {
       result.tokens.push_back(sampled.token);
@@ -80,9 +100,8 @@ TEST_F(GenerationTest, ThreadsAndChunksDoNotChangeTheText) {
     const char* policy;
     double temperature;
   };
-  const std::vector<Setting> settings = {{"f16", "full", 0.8},
-                                         {"f32", "full", 0},
-                                         {"f16", "window:sinks=4,window=28", 0.8}};
+  const std::vector<Setting> settings = {
+      {"f16", "full", 0.8}, {"f32", "full", 0}, {"f16", "window:sinks=4,window=28", 0.8}};
   constexpr int64_t kWhole = 65536;
   for (size_t i = 0; i < settings.size(); ++i) {
     const std::string prompt = random_prompt(i + 1);
@@ -120,7 +139,8 @@ class ConversationTest : public GenerationTest {
       : folder_(std::filesystem::temp_directory_path() /
                 ("adze-conversation-" + std::to_string(::getpid()))) {
     std::filesystem::create_directories(folder_);
-    core::set_num_threads(1);  // short steps: two threads gain little, and nothing on a busy machine
+    core::set_num_threads(
+        1);  // short steps: two threads gain little, and nothing on a busy machine
   }
   ~ConversationTest() override { std::filesystem::remove_all(folder_); }
 
@@ -151,9 +171,9 @@ class ConversationTest : public GenerationTest {
 };
 
 TEST_F(ConversationTest, LoadedConversationsGoOnWithoutComputingAnew) {
-  for (const CacheOptions& options :
-       {CacheOptions{}, CacheOptions{.kv_store = "f32"},
-        CacheOptions{.kv_policy = "window:sinks=4,window=60"}}) {
+  for (const CacheOptions& options : {CacheOptions{},
+                                      CacheOptions{.kv_store = "f32"},
+                                      CacheOptions{.kv_policy = "window:sinks=4,window=60"}}) {
     Generator generator(loaded_->model, options);
     Conversation first(*loaded_, generator, "You know the sea.");
     reply(first, "Tell me about the tides, and why there are two of them in a day.");

@@ -37,7 +37,11 @@ class LogitsTest : public DefaultModelTest {
                                           const std::vector<int64_t>& rows) {
     std::vector<std::vector<float>> result;
     kv::Sequence sequence = generator.new_sequence();
-    append_tokens(generator.model(), generator.rotation(), sequence, tokens, 256,
+    append_tokens(generator.model(),
+                  generator.rotation(),
+                  sequence,
+                  tokens,
+                  256,
                   [&](int64_t first, const at::Tensor& hidden) {
                     for (const int64_t row : rows) {
                       if (row < first || row >= first + hidden.size(0)) {
@@ -71,9 +75,9 @@ class LogitsTest : public DefaultModelTest {
             const auto expected = entry.at(field).at(j).get<double>();
             const double difference =
                 std::abs(static_cast<double>(logits[i][tokens[j]]) - expected);
-            EXPECT_LT(difference, bound) << options.kv_store << ", " << options.kv_policy << ": "
-                                         << prompt.at("name") << ", row " << rows[i] << ", token "
-                                         << tokens[j] << ", reference " << expected;
+            EXPECT_LT(difference, bound)
+                << options.kv_store << ", " << options.kv_policy << ": " << prompt.at("name")
+                << ", row " << rows[i] << ", token " << tokens[j] << ", reference " << expected;
             largest = std::max(largest, difference);
           }
         };

@@ -35,8 +35,8 @@ std::vector<Setting> settings(const model::ModelSpec& spec) {
   const std::vector<std::pair<std::string, kv::KvStorePtr>> stores = {
       {"f32", kv::make_store("f32", spec)},
       {"f16", kv::make_store("f16", spec)},
-      {"sealed", kv::make_plain_store(core::TensorType::kF32, core::TensorType::kF16,
-                                      shape_of(spec))}};
+      {"sealed",
+       kv::make_plain_store(core::TensorType::kF32, core::TensorType::kF16, shape_of(spec))}};
   const std::vector<std::pair<std::string, kv::KvPolicyPtr>> policies = {
       {"full", kv::make_policy("full")},
       {"window", kv::make_policy("window:sinks=4,window=60")},
@@ -61,20 +61,19 @@ class CacheTest : public testing::Test {
   }
 
   kv::Sequence new_sequence(const Setting& setting) {
-    return {pool_, setting.store, setting.policy,
-            static_cast<int64_t>(spec_.owning_layers().size())};
+    return {
+        pool_, setting.store, setting.policy, static_cast<int64_t>(spec_.owning_layers().size())};
   }
 
   Rows append(kv::Sequence& sequence, const std::vector<int32_t>& tokens, int64_t chunk) {
     Rows rows;
-    infer::append_tokens(*model_, *rotation_, sequence, tokens, chunk,
-                         [&](int64_t, const at::Tensor& hidden) {
-                           for (int64_t row = 0; row < hidden.size(0); ++row) {
-                             const float* values =
-                                 hidden.const_data_ptr<float>() + row * hidden.size(1);
-                             rows.emplace_back(values, values + hidden.size(1));
-                           }
-                         });
+    infer::append_tokens(
+        *model_, *rotation_, sequence, tokens, chunk, [&](int64_t, const at::Tensor& hidden) {
+          for (int64_t row = 0; row < hidden.size(0); ++row) {
+            const float* values = hidden.const_data_ptr<float>() + row * hidden.size(1);
+            rows.emplace_back(values, values + hidden.size(1));
+          }
+        });
     return rows;
   }
 
@@ -95,8 +94,7 @@ TEST_F(CacheTest, RowsDoNotDependOnChunksOrThreads) {
       core::set_num_threads(1);
       kv::Sequence whole = new_sequence(setting);
       const Rows expected = append(whole, tokens, 1000);
-      for (const auto& [threads, chunk] :
-           {std::pair{1, 1}, {1, 64}, {2, 7}, {2, 64}, {2, 1000}}) {
+      for (const auto& [threads, chunk] : {std::pair{1, 1}, {1, 64}, {2, 7}, {2, 64}, {2, 1000}}) {
         core::set_num_threads(threads);
         kv::Sequence sequence = new_sequence(setting);
         ASSERT_EQ(append(sequence, tokens, chunk), expected)
@@ -128,12 +126,14 @@ TEST_F(CacheTest, RowsDoNotDependOnTheOtherSequencesOfAStep) {
     std::vector<size_t> who;
     for (size_t i = 0; i < list.size(); ++i) {
       const auto count = std::min<size_t>(
-          {1 + rng.next_uint64() % 9, texts[i].size() - done[i],
+          {1 + rng.next_uint64() % 9,
+           texts[i].size() - done[i],
            static_cast<size_t>(std::max<int64_t>(together[i].rows_before_cut(), 1))});
       if (done[i] == texts[i].size()) {
         continue;
       }
-      rows.tokens.insert(rows.tokens.end(), texts[i].begin() + static_cast<int64_t>(done[i]),
+      rows.tokens.insert(rows.tokens.end(),
+                         texts[i].begin() + static_cast<int64_t>(done[i]),
                          texts[i].begin() + static_cast<int64_t>(done[i] + count));
       rows.sequence_starts.push_back(static_cast<int64_t>(rows.tokens.size()));
       step.push_back({&together[i], static_cast<int64_t>(count)});
@@ -188,9 +188,9 @@ TEST_F(CacheTest, TruncatedSequencesGoOnAsIfNothingHadFollowed) {
     for (const size_t length : {0, 31, 32, 64, 97, 100}) {
       kv::Sequence sequence = new_sequence(setting);
       append(sequence, tokens, 9);
-      const bool opens_sealed = setting.store->raw_page_bytes() !=
-                                    setting.store->sealed_page_bytes() &&
-                                length % 32 != 0 && length < 96;
+      const bool opens_sealed =
+          setting.store->raw_page_bytes() != setting.store->sealed_page_bytes() &&
+          length % 32 != 0 && length < 96;
       if (opens_sealed) {
         EXPECT_THROW(sequence.truncate(static_cast<int64_t>(length)), core::Error);
         continue;
@@ -266,8 +266,8 @@ TEST_F(CacheTest, AWindowThatIsNeverFullChangesNothingButRounding) {
 }
 
 TEST_F(CacheTest, AWindowKeepsSinksAndTheNewest) {
-  const Setting setting{"", kv::make_store("f16", spec_),
-                        kv::make_policy("window:sinks=4,window=60")};
+  const Setting setting{
+      "", kv::make_store("f16", spec_), kv::make_policy("window:sinks=4,window=60")};
   kv::Sequence sequence = new_sequence(setting);
   append(sequence, model::random_tokens(400, spec_.vocab_size, 15), 1000);
   for (int64_t slot = 0; slot < sequence.num_slots(); ++slot) {
@@ -328,8 +328,8 @@ TEST_F(CacheTest, KeptColumnsAreThoseOfEachHead) {
   std::vector<float> read_value(read_key.size());
   for (int32_t rank = 0; rank < 70; ++rank) {
     const auto& page = rank < 64 ? slot.sealed[static_cast<size_t>(rank / 32)] : slot.raw[0];
-    kernels::read_page_token(shape, core::TensorType::kF32, page.data(), rank % 32, read_key.data(),
-                             read_value.data());
+    kernels::read_page_token(
+        shape, core::TensorType::kF32, page.data(), rank % 32, read_key.data(), read_value.data());
     EXPECT_EQ(read_key[0], static_cast<float>((rank + 5) * width));
     EXPECT_EQ(read_value[16], static_cast<float>((rank + 30) * width + 16));
   }

@@ -11,9 +11,11 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/machine_peaks/machine_peaks.cpp"
-#include <hwy/foreach_target.h>  // NOLINT: must follow the define above
-
+// The loop over targets comes first.
+// clang-format off
+#include <hwy/foreach_target.h>
 #include "kernels/vectors-inl.h"
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
@@ -87,9 +89,8 @@ MachinePeaks measure_machine_peaks(double seconds) {
     const auto begin = Clock::now();
     core::parallel_region(threads, [&](int thread) {
       const int64_t first = count * thread / threads;
-      sinks[static_cast<size_t>(thread) * 64] +=
-          HWY_DYNAMIC_DISPATCH(read_all)(memory.data() + first,
-                                         count * (thread + 1) / threads - first);
+      sinks[static_cast<size_t>(thread) * 64] += HWY_DYNAMIC_DISPATCH(read_all)(
+          memory.data() + first, count * (thread + 1) / threads - first);
     });
     peaks.read_bytes_per_second = std::max(
         peaks.read_bytes_per_second, static_cast<double>(memory.size() * 4) / seconds_since(begin));

@@ -20,7 +20,9 @@ uint16_t load_u16(const std::byte* address) {
   return value;
 }
 
-float load_half(const std::byte* address) { return core::float_from_half(load_u16(address)); }
+float load_half(const std::byte* address) {
+  return core::float_from_half(load_u16(address));
+}
 
 void or_u32(std::byte* address, uint32_t bits) {
   uint32_t value;
@@ -51,7 +53,8 @@ void pack_plain(int64_t element_bytes, int64_t columns, PanelRows rows, std::byt
       for (int64_t column = block * 32; rows[lane] != nullptr && column < block * 32 + 32;
            ++column) {
         std::memcpy(panel + (column * 16 + static_cast<int64_t>(lane)) * element_bytes,
-                    rows[lane] + column * element_bytes, static_cast<size_t>(element_bytes));
+                    rows[lane] + column * element_bytes,
+                    static_cast<size_t>(element_bytes));
       }
     }
   }
@@ -79,9 +82,10 @@ void pack_q4(int64_t header_halves, int64_t columns, PanelRows rows, std::byte* 
       }
       uint64_t quants[2];
       std::memcpy(quants, stored + header_halves * 2, sizeof(quants));
-      const uint32_t words[4] = {
-          gather_low_nibbles(quants[0]), gather_low_nibbles(quants[1]),
-          gather_low_nibbles(quants[0] >> 4), gather_low_nibbles(quants[1] >> 4)};
+      const uint32_t words[4] = {gather_low_nibbles(quants[0]),
+                                 gather_low_nibbles(quants[1]),
+                                 gather_low_nibbles(quants[0] >> 4),
+                                 gather_low_nibbles(quants[1] >> 4)};
       for (int64_t word = 0; word < 4; ++word) {
         std::memcpy(panel + header_halves * 32 + word * 64 + lane * 4, words + word, 4);
       }
@@ -106,8 +110,8 @@ void pack_q8_0(int64_t columns, PanelRows rows, std::byte* panel) {
   }
 }
 
-// Stored: low nibbles [128], high pairs [64], sub-scales [16] i8, scale f16. Within each half of 128
-// columns, column c has its nibble in byte c % 64 (high nibble from 64 on) and its pair in byte
+// Stored: low nibbles [128], high pairs [64], sub-scales [16] i8, scale f16. Within each half of
+// 128 columns, column c has its nibble in byte c % 64 (high nibble from 64 on) and its pair in byte
 // c % 32, at bits 2 * (c / 32).
 void pack_q6_k(int64_t columns, PanelRows rows, std::byte* panel) {
   for (int64_t super = 0; super < columns / kSuperColumns; ++super) {

@@ -14,10 +14,12 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/packed_matmul/packed_matmul.cpp"
-#include <hwy/foreach_target.h>  // NOLINT: must follow the define above
+// The loop over targets comes first.
+// clang-format off
+#include <hwy/foreach_target.h>
 #include <hwy/cache_control.h>
-
 #include "kernels/vectors-inl.h"
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
@@ -39,15 +41,17 @@ constexpr int kVectors = kParts;  // vectors that span the 16 rows of a panel
 constexpr int kTilePanels = kVectors == 1 ? 2 : 1;
 constexpr int kTileRows = kVectors == 1 ? 12 : 6;
 constexpr int kTileOutputs = kTilePanels * 16;
-// Columns unpacked at a time: 1024 x 32 x 4 bytes = 128 KiB (AVX2: 64) stay in the second-level cache.
+// Columns unpacked at a time: 1024 x 32 x 4 bytes = 128 KiB (AVX2: 64) stay in the second-level
+// cache.
 constexpr int64_t kTileDepth = 1024;
 // Up to here, unpacking once per row tile costs less than storing and reloading f32.
 constexpr int kDirectRows = kVectors == 1 ? 8 : 4;
 
 HWY_INLINE Vector load_halves(const uint8_t* address, int vector) {
   const hn::Rebind<hwy::float16_t, Floats> halves;
-  return hn::PromoteTo(kFloats, hn::LoadU(halves, reinterpret_cast<const hwy::float16_t*>(address) +
-                                                      vector * kLanes));
+  return hn::PromoteTo(
+      kFloats,
+      hn::LoadU(halves, reinterpret_cast<const hwy::float16_t*>(address) + vector * kLanes));
 }
 
 HWY_INLINE Vector load_bytes(const uint8_t* address, int vector) {
@@ -86,8 +90,7 @@ class PlainReader {
     } else {
       const hn::Rebind<Element, Floats> narrow;
       return hn::PromoteTo(
-          kFloats,
-          hn::LoadU(narrow, reinterpret_cast<const Element*>(address) + vector * kLanes));
+          kFloats, hn::LoadU(narrow, reinterpret_cast<const Element*>(address) + vector * kLanes));
     }
   }
 
@@ -350,7 +353,8 @@ void unpack_tile(const uint8_t* panels,
         reader.group(group);
         eight_columns([&](auto column) HWY_ATTR {
           for (int v = 0; v < kVectors; ++v) {
-            hn::StoreU(reader.template weight<column>(v), kFloats,
+            hn::StoreU(reader.template weight<column>(v),
+                       kFloats,
                        target + column * kTileOutputs + v * kLanes);
           }
         });
@@ -510,9 +514,8 @@ void matmul(const float* x,
             std::vector<float>& packed_x) {
   if (rows <= kDirectRows) {
     for_panels(outputs, [&](const MatmulOutput& output, int64_t begin, int64_t end) {
-      with_type(output.weight.type, [&](auto type) {
-        direct_rows<type.value>(x, rows, columns, output, begin, end);
-      });
+      with_type(output.weight.type,
+                [&](auto type) { direct_rows<type.value>(x, rows, columns, output, begin, end); });
     });
     return;
   }
@@ -528,8 +531,13 @@ void matmul(const float* x,
     weights.resize(static_cast<size_t>(std::min(columns, kTileDepth) * kTileOutputs));
     with_type(output.weight.type, [&](auto type) {
       for (int64_t panel = begin; panel < end; panel += kTilePanels) {
-        unpacked_panels<type.value>(packed_x.data(), rows, columns, output, panel,
-                                    std::min<int64_t>(kTilePanels, end - panel), weights.data());
+        unpacked_panels<type.value>(packed_x.data(),
+                                    rows,
+                                    columns,
+                                    output,
+                                    panel,
+                                    std::min<int64_t>(kTilePanels, end - panel),
+                                    weights.data());
       }
     });
   });
@@ -552,8 +560,11 @@ void packed_matmul(const float* x,
     return;
   }
   for (const MatmulOutput& output : outputs) {
-    core::check(output.weight.columns == columns, "columns of weight and x, got ",
-                output.weight.columns, " and ", columns);
+    core::check(output.weight.columns == columns,
+                "columns of weight and x, got ",
+                output.weight.columns,
+                " and ",
+                columns);
     core::check(columns % kBlockColumns == 0, "columns % 32, got ", columns);
   }
   static thread_local std::vector<float> packed_x;

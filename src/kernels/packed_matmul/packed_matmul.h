@@ -43,8 +43,8 @@ void unpack_row(const PackedMatrix& weight, int64_t output_row, float* output);
 
 struct MatmulOutput {
   PackedMatrix weight;
-  float* y;          // [rows, outputs], y + r * stride
-  int64_t stride;    // floats from one row to the next
+  float* y;        // [rows, outputs], y + r * stride
+  int64_t stride;  // floats from one row to the next
 };
 
 // Several weights over the same x in one parallel region. x [rows, columns], contiguous; y must not
@@ -55,8 +55,8 @@ void packed_matmul(const float* x,
                    int64_t columns,
                    std::span<const MatmulOutput> outputs);
 
-// The specification: double accumulation over unpacked rows; |difference| of the fast one is at most
-// columns * 2^-24 * sum |x w|.
+// The specification: double accumulation over unpacked rows; |difference| of the fast one is at
+// most columns * 2^-24 * sum |x w|.
 void packed_matmul_reference(const float* x,
                              int64_t rows,
                              int64_t columns,

@@ -69,8 +69,7 @@ Packed random_matrix(TensorType type, int64_t outputs, int64_t columns, core::Rn
     for (int64_t lane = 0; lane < 16 && panel * 16 + lane < outputs; ++lane) {
       rows[static_cast<size_t>(lane)] = packed.stored.data() + (panel * 16 + lane) * bytes;
     }
-    pack_panel(type, columns, rows,
-               packed.panels.data() + panel * packed_bytes(type, 16, columns));
+    pack_panel(type, columns, rows, packed.panels.data() + panel * packed_bytes(type, 16, columns));
   }
   packed.matrix = {type, outputs, columns, packed.panels.data()};
   return packed;
@@ -91,8 +90,12 @@ std::vector<float> run(const Packed& packed, const std::vector<float>& x, int64_
   return y;
 }
 
-constexpr TensorType kTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16,
-                                 TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ8_0,
+constexpr TensorType kTypes[] = {TensorType::kF32,
+                                 TensorType::kF16,
+                                 TensorType::kBF16,
+                                 TensorType::kQ4_0,
+                                 TensorType::kQ4_1,
+                                 TensorType::kQ8_0,
                                  TensorType::kQ6_K};
 
 class PackedMatmulTest : public testing::TestWithParam<std::string> {
@@ -159,7 +162,8 @@ TEST_P(PackedMatmulTest, SeveralWeightsShareOneCall) {
   for (const int64_t rows : {1, 20}) {
     const auto x = random_floats(rows * 64, rng);
     std::vector<float> y(static_cast<size_t>(rows * 65));
-    const MatmulOutput outputs[] = {{first.matrix, y.data(), 65}, {second.matrix, y.data() + 48, 65}};
+    const MatmulOutput outputs[] = {{first.matrix, y.data(), 65},
+                                    {second.matrix, y.data() + 48, 65}};
     packed_matmul(x.data(), rows, 64, outputs);
     const auto expected_first = run(first, x, rows);
     const auto expected_second = run(second, x, rows);
@@ -170,7 +174,9 @@ TEST_P(PackedMatmulTest, SeveralWeightsShareOneCall) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, PackedMatmulTest, testing::ValuesIn(supported_isas()),
+INSTANTIATE_TEST_SUITE_P(Isa,
+                         PackedMatmulTest,
+                         testing::ValuesIn(supported_isas()),
                          [](const auto& instance) { return instance.param; });
 
 TEST(PackedMatmul, WideRegistersGiveTheBitsOfAvx2) {

@@ -6,7 +6,8 @@
 //   q4_0           scale 16 x f16 | nibbles 4 words of 16 x u32
 //   q4_1           scale 16 x f16 | minimum 16 x f16 | nibbles 4 words of 16 x u32
 //   q8_0           scale 16 x f16 | a column: 16 x i8
-//   q6_k           scale 16 x f16 | sub-scales 16 of 16 x i8 | per 32 columns: low nibbles 4 words of
+//   q6_k           scale 16 x f16 | sub-scales 16 of 16 x i8 | per 32 columns: low nibbles 4 words
+//   of
 //                  16 x u32, high pairs 2 words of 16 x u32
 //
 // Nibble j of word w belongs to column 8 w + j; pair j of word w to column 16 w + j.

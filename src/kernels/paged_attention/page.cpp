@@ -14,7 +14,9 @@ namespace {
 
 using core::TensorType;
 
-int64_t element_bytes(TensorType type) { return core::info(type).block_bytes; }
+int64_t element_bytes(TensorType type) {
+  return core::info(type).block_bytes;
+}
 
 void put(TensorType type, std::byte* page, int64_t index, float value) {
   if (type == TensorType::kF32) {

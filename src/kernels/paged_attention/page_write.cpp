@@ -7,9 +7,11 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/paged_attention/page_write.cpp"
-#include <hwy/foreach_target.h>  // NOLINT: must follow the define above
-
+// The loop over targets comes first.
+// clang-format off
+#include <hwy/foreach_target.h>
 #include "kernels/vectors-inl.h"
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
@@ -83,7 +85,10 @@ void write_page_tokens(const AttentionShape& shape,
                        int64_t first,
                        int64_t count,
                        std::byte* page) {
-  core::check(first >= 0 && first + count <= kPageTokens, "places within a page, got ", first, " + ",
+  core::check(first >= 0 && first + count <= kPageTokens,
+              "places within a page, got ",
+              first,
+              " + ",
               count);
   HWY_DYNAMIC_DISPATCH(write_tokens)(shape, type, key, value, first, count, page);
 }

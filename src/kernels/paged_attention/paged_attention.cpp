@@ -14,10 +14,12 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/paged_attention/paged_attention.cpp"
-#include <hwy/foreach_target.h>  // NOLINT: must follow the define above
+// The loop over targets comes first.
+// clang-format off
+#include <hwy/foreach_target.h>
 #include <hwy/contrib/math/math-inl.h>
-
 #include "kernels/vectors-inl.h"
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
@@ -33,7 +35,9 @@ constexpr int64_t kConvertRows = 13;
 // At most this many rows are split over blocks (decode); more rows are enough parallel work alone.
 constexpr int64_t kSplitRows = 4;
 
-HWY_INLINE Vector load(const float* address) { return hn::LoadU(kFloats, address); }
+HWY_INLINE Vector load(const float* address) {
+  return hn::LoadU(kFloats, address);
+}
 HWY_INLINE Vector load(const hwy::float16_t* address) {
   const hn::Rebind<hwy::float16_t, Floats> halves;
   return hn::PromoteTo(kFloats, hn::LoadU(halves, address));
@@ -89,8 +93,8 @@ HWY_INLINE void multiply_lanes(int64_t rows,
   constexpr int kMostRows = std::max(1, kTileSums / kVectors);
   int64_t row = 0;
   const auto run = [&](auto count) HWY_ATTR {
-    multiply_tile<count.value, kVectors>(a + row * a_stride, a_stride, b, b_stride, depth, resume,
-                                         c + row * c_stride, c_stride);
+    multiply_tile<count.value, kVectors>(
+        a + row * a_stride, a_stride, b, b_stride, depth, resume, c + row * c_stride, c_stride);
     row += count.value;
   };
   while (row + kMostRows <= rows) {
@@ -135,7 +139,7 @@ HWY_INLINE float maximum_of(const float* values, int64_t count) {
 
 // values = exp(values - largest); returns their sum. count a multiple of 16.
 HWY_INLINE float exponentiate(float* values, int64_t count, float largest) {
-    Vector sums[kParts];
+  Vector sums[kParts];
   for (int part = 0; part < kParts; ++part) {
     sums[part] = hn::Zero(kFloats);
   }
@@ -178,9 +182,11 @@ HWY_INLINE void merge(RowState& state,
   state.largest = largest;
   state.total = state.total * old_share + block.total * new_share;
   for (int64_t dim = 0; dim < head_dim; dim += kLanes) {
-    hn::StoreU(hn::MulAdd(load(block_values + dim), hn::Set(kFloats, new_share),
+    hn::StoreU(hn::MulAdd(load(block_values + dim),
+                          hn::Set(kFloats, new_share),
                           hn::Mul(load(values + dim), hn::Set(kFloats, old_share))),
-               kFloats, values + dim);
+               kFloats,
+               values + dim);
   }
 }
 
@@ -192,7 +198,7 @@ struct Workspace {
   std::vector<float> values;        // [m, head_dim]
   std::vector<RowState> block_states;
   std::vector<RowState> states;
-  std::vector<float> tile;          // one page of one head as f32: key or value
+  std::vector<float> tile;  // one page of one head as f32: key or value
 
   void prepare(int64_t m, int64_t head_dim) {
     const auto rows = static_cast<size_t>(m);
@@ -287,16 +293,30 @@ void score_page(const Tile& tile, int64_t page, int64_t place, Workspace& worksp
   with_page(tile, page, [&](const auto* key, const auto*) HWY_ATTR {
     float* scores = workspace.scores.data() + place * kPageTokens;
     if (tile.m() < kConvertRows && rotation.cosine == nullptr) {
-      multiply(tile.m(), workspace.query.data(), head_dim, key, kPageTokens, head_dim, false,
-               scores, kAttentionBlockTokens);
+      multiply(tile.m(),
+               workspace.query.data(),
+               head_dim,
+               key,
+               kPageTokens,
+               head_dim,
+               false,
+               scores,
+               kAttentionBlockTokens);
       return;
     }
     convert(key, head_dim * kPageTokens, workspace.tile.data());
     if (rotation.cosine != nullptr) {
       rotate_tile(rotation, head_dim, page, workspace.tile.data());
     }
-    multiply(tile.m(), workspace.query.data(), head_dim, workspace.tile.data(), kPageTokens,
-             head_dim, false, scores, kAttentionBlockTokens);
+    multiply(tile.m(),
+             workspace.query.data(),
+             head_dim,
+             workspace.tile.data(),
+             kPageTokens,
+             head_dim,
+             false,
+             scores,
+             kAttentionBlockTokens);
   });
 }
 
@@ -306,13 +326,27 @@ void weigh_page(
   with_page(tile, page, [&](const auto*, const auto* value) HWY_ATTR {
     const float* weights = workspace.scores.data() + place * kPageTokens;
     if (tile.m() < kConvertRows) {
-      multiply(tile.m(), weights, kAttentionBlockTokens, value, head_dim, tokens, place > 0,
-               workspace.block_values.data(), head_dim);
+      multiply(tile.m(),
+               weights,
+               kAttentionBlockTokens,
+               value,
+               head_dim,
+               tokens,
+               place > 0,
+               workspace.block_values.data(),
+               head_dim);
       return;
     }
     convert(value, tokens * head_dim, workspace.tile.data());
-    multiply(tile.m(), weights, kAttentionBlockTokens, workspace.tile.data(), head_dim, tokens,
-             place > 0, workspace.block_values.data(), head_dim);
+    multiply(tile.m(),
+             weights,
+             kAttentionBlockTokens,
+             workspace.tile.data(),
+             head_dim,
+             tokens,
+             place > 0,
+             workspace.block_values.data(),
+             head_dim);
   });
 }
 
@@ -337,7 +371,10 @@ void attend_block(const Tile& tile, int64_t block, Workspace& workspace) {
   }
   for (int64_t place = 0; place < pages; ++place) {
     // Places past `tokens` hold whatever the page held before: never multiplied, not even by zero.
-    weigh_page(tile, first_page + place, place, std::min(kPageTokens, tokens - place * kPageTokens),
+    weigh_page(tile,
+               first_page + place,
+               place,
+               std::min(kPageTokens, tokens - place * kPageTokens),
                workspace);
   }
 }
@@ -364,9 +401,11 @@ void attend_tile(const Tile& tile, Workspace& workspace) {
   for (int64_t block = 0; block < block_count(tile); ++block) {
     attend_block(tile, block, workspace);
     for (int64_t m = 0; m < tile.m(); ++m) {
-      merge(workspace.states[static_cast<size_t>(m)], workspace.values.data() + m * head_dim,
+      merge(workspace.states[static_cast<size_t>(m)],
+            workspace.values.data() + m * head_dim,
             workspace.block_states[static_cast<size_t>(m)],
-            workspace.block_values.data() + m * head_dim, head_dim);
+            workspace.block_values.data() + m * head_dim,
+            head_dim);
     }
   }
   store_output(tile, workspace.states.data(), workspace.values.data());
@@ -393,7 +432,8 @@ void run_split_item(const Tile& tile,
   gather_query(tile, workspace);
   attend_block(tile, item.block, workspace);
   std::copy_n(workspace.block_states.data(), tile.m(), partials.states.data() + item.state_offset);
-  std::copy_n(workspace.block_values.data(), tile.m() * head_dim,
+  std::copy_n(workspace.block_values.data(),
+              tile.m() * head_dim,
               partials.values.data() + item.state_offset * head_dim);
 }
 
@@ -406,9 +446,11 @@ void merge_split_tile(const Tile& tile,
   for (int64_t block = 0; block < block_count(tile); ++block) {
     for (int64_t m = 0; m < tile.m(); ++m) {
       const int64_t place = state_offset + block * tile.m() + m;
-      merge(workspace.states[static_cast<size_t>(m)], workspace.values.data() + m * head_dim,
+      merge(workspace.states[static_cast<size_t>(m)],
+            workspace.values.data() + m * head_dim,
             partials.states[static_cast<size_t>(place)],
-            partials.values.data() + place * head_dim, head_dim);
+            partials.values.data() + place * head_dim,
+            head_dim);
     }
   }
   store_output(tile, workspace.states.data(), workspace.values.data());
@@ -481,7 +523,10 @@ HWY_EXPORT(attend);
 void paged_attention(const PagedAttention& attention,
                      std::span<const AttentionSequence> sequences) {
   const AttentionShape& shape = attention.shape;
-  core::check(shape.heads % shape.kv_heads == 0, "heads % kv_heads, got ", shape.heads, " and ",
+  core::check(shape.heads % shape.kv_heads == 0,
+              "heads % kv_heads, got ",
+              shape.heads,
+              " and ",
               shape.kv_heads);
   core::check(shape.head_dim % 16 == 0, "head_dim % 16, got ", shape.head_dim);
   HWY_DYNAMIC_DISPATCH(attend)(attention, sequences);

@@ -22,24 +22,24 @@ constexpr int64_t kPageTokens = 32;
 constexpr int64_t kAttentionBlockTokens = 256;
 
 struct AttentionShape {
-  int64_t heads;      // a multiple of kv_heads
+  int64_t heads;  // a multiple of kv_heads
   int64_t kv_heads;
-  int64_t head_dim;   // a multiple of 16
-  float scale;        // 1 / sqrt(head_dim)
+  int64_t head_dim;  // a multiple of 16
+  float scale;       // 1 / sqrt(head_dim)
 };
 
-// cos and sin by rank, for keys that are stored unrotated: [pages, head_dim / 2, 32], tokens last, so
-// that a tile rotates lane by lane. Dimension i is paired with i + head_dim / 2.
+// cos and sin by rank, for keys that are stored unrotated: [pages, head_dim / 2, 32], tokens last,
+// so that a tile rotates lane by lane. Dimension i is paired with i + head_dim / 2.
 struct KeyRotation {
   const float* cosine = nullptr;
   const float* sine = nullptr;
 };
 
 struct AttentionSequence {
-  const float* query;   // [rows, heads, head_dim], rotated; row stride heads * head_dim
-  float* output;        // [rows, heads, head_dim]
+  const float* query;  // [rows, heads, head_dim], rotated; row stride heads * head_dim
+  float* output;       // [rows, heads, head_dim]
   int64_t rows;
-  int64_t first_rank;   // row r sees ranks 0 .. first_rank + r
+  int64_t first_rank;                 // row r sees ranks 0 .. first_rank + r
   const std::byte* const* pages;      // by page number: the form that later pages' rows read
   const std::byte* const* own_pages;  // by page number: the form that a page's own rows read
 };

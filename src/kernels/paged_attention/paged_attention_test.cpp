@@ -38,8 +38,8 @@ struct Cache {
         key[i] = static_cast<float>(rng.next_uniform() * 4 - 2);
         value[i] = static_cast<float>(rng.next_uniform() * 2 - 1);
       }
-      write_page_token_reference(shape, type, key.data(), value.data(), token % kPageTokens,
-                                 storage.back().data());
+      write_page_token_reference(
+          shape, type, key.data(), value.data(), token % kPageTokens, storage.back().data());
     }
     for (const auto& page : storage) {
       pages.push_back(page.data());
@@ -93,8 +93,8 @@ class PagedAttentionTest : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(PagedAttentionTest, AgreesWithTheReference) {
-  for (const auto& shape : {make_shape(9, 3, 64), make_shape(4, 4, 48), make_shape(8, 1, 80),
-                            make_shape(1, 1, 16)}) {
+  for (const auto& shape :
+       {make_shape(9, 3, 64), make_shape(4, 4, 48), make_shape(8, 1, 80), make_shape(1, 1, 16)}) {
     for (const TensorType type : {TensorType::kF32, TensorType::kF16}) {
       for (const int64_t tokens : {1, 31, 33, 257, 600}) {
         const Cache cache(shape, type, tokens, 7);
@@ -107,7 +107,8 @@ TEST_P(PagedAttentionTest, AgreesWithTheReference) {
           const auto fast = run(attention, cache, query, 0, rows, tokens - rows);
           const auto slow = run(attention, cache, query, 0, rows, tokens - rows, true);
           for (size_t i = 0; i < fast.size(); ++i) {
-            ASSERT_NEAR(fast[i], slow[i], 2e-5) << tokens << " tokens, " << rows << " rows, at " << i;
+            ASSERT_NEAR(fast[i], slow[i], 2e-5)
+                << tokens << " tokens, " << rows << " rows, at " << i;
           }
         }
       }
@@ -146,11 +147,11 @@ TEST_P(PagedAttentionTest, UnrotatedKeysGiveWhatRotatedKeysGive) {
   std::vector<float> value(key.size());
   for (int64_t token = 0; token < tokens; ++token) {
     auto& page = rotated.storage[static_cast<size_t>(token / kPageTokens)];
-    read_page_token(shape, TensorType::kF32, page.data(), token % kPageTokens, key.data(),
-                    value.data());
+    read_page_token(
+        shape, TensorType::kF32, page.data(), token % kPageTokens, key.data(), value.data());
     rope(table, key.data(), &token, 1, shape.kv_heads, key.data());
-    write_page_tokens(shape, TensorType::kF32, key.data(), value.data(), token % kPageTokens, 1,
-                      page.data());
+    write_page_tokens(
+        shape, TensorType::kF32, key.data(), value.data(), token % kPageTokens, 1, page.data());
     rotated.pages[static_cast<size_t>(token / kPageTokens)] = page.data();
   }
   const int64_t half = shape.head_dim / 2;
@@ -158,8 +159,8 @@ TEST_P(PagedAttentionTest, UnrotatedKeysGiveWhatRotatedKeysGive) {
   std::vector<float> sine(cosine.size());
   for (int64_t rank = 0; rank < tokens; ++rank) {
     for (int64_t i = 0; i < half; ++i) {
-      const auto place = static_cast<size_t>((rank / kPageTokens * half + i) * kPageTokens +
-                                             rank % kPageTokens);
+      const auto place =
+          static_cast<size_t>((rank / kPageTokens * half + i) * kPageTokens + rank % kPageTokens);
       cosine[place] = table.cosine(rank)[i];
       sine[place] = table.sine(rank)[i];
     }
@@ -190,8 +191,12 @@ TEST_P(PagedAttentionTest, TokensAreWrittenAsTheReferenceWritesThem) {
         std::vector<std::byte> slow(fast.size());
         write_page_tokens(shape, type, key.data(), value.data(), first, count, fast.data());
         for (int64_t i = 0; i < count; ++i) {
-          write_page_token_reference(shape, type, key.data() + i * width, value.data() + i * width,
-                                     first + i, slow.data());
+          write_page_token_reference(shape,
+                                     type,
+                                     key.data() + i * width,
+                                     value.data() + i * width,
+                                     first + i,
+                                     slow.data());
         }
         ASSERT_EQ(fast, slow) << first << ' ' << count;
       }
@@ -199,7 +204,9 @@ TEST_P(PagedAttentionTest, TokensAreWrittenAsTheReferenceWritesThem) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isa, PagedAttentionTest, testing::ValuesIn(supported_isas()),
+INSTANTIATE_TEST_SUITE_P(Isa,
+                         PagedAttentionTest,
+                         testing::ValuesIn(supported_isas()),
                          [](const auto& instance) { return instance.param; });
 
 TEST(PagedAttention, TokensComeBackAsWritten) {

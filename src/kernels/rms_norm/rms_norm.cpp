@@ -8,9 +8,11 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rms_norm/rms_norm.cpp"
-#include <hwy/foreach_target.h>  // NOLINT: must follow the define above
-
+// The loop over targets comes first.
+// clang-format off
+#include <hwy/foreach_target.h>
 #include "kernels/vectors-inl.h"
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
@@ -40,7 +42,8 @@ void norm_row(const RmsNorm& norm, int64_t row) {
   const float* summed = norm.delta != nullptr ? norm.sum + offset : values;
   for (int64_t column = 0; column < norm.columns; column += kLanes) {
     const Vector scaled = hn::Mul(hn::LoadU(kFloats, summed + column), scales);
-    hn::StoreU(hn::Mul(scaled, hn::LoadU(kFloats, norm.weight + column)), kFloats,
+    hn::StoreU(hn::Mul(scaled, hn::LoadU(kFloats, norm.weight + column)),
+               kFloats,
                norm.y + offset + column);
   }
 }

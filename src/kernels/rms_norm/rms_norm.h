@@ -13,7 +13,7 @@ struct RmsNorm {
   const float* weight;  // [columns]
   float* y;             // [rows, columns]; may not overlap the others
   int64_t rows;
-  int64_t columns;      // a multiple of 16
+  int64_t columns;  // a multiple of 16
   float epsilon;
 };
 

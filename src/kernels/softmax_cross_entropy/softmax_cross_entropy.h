@@ -10,6 +10,10 @@ namespace adze::kernels {
 void softmax_cross_entropy(
     const float* logits, const int32_t* targets, int64_t rows, int64_t columns, float* losses);
 void softmax_cross_entropy_reference(  // double accumulation
-    const float* logits, const int32_t* targets, int64_t rows, int64_t columns, float* losses);
+    const float* logits,
+    const int32_t* targets,
+    int64_t rows,
+    int64_t columns,
+    float* losses);
 
 }  // namespace adze::kernels

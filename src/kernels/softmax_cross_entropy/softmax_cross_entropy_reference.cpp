@@ -14,8 +14,8 @@ void softmax_cross_entropy_reference(
     for (int64_t column = 0; column < columns; ++column) {
       total += std::exp(static_cast<double>(values[column]) - largest);
     }
-    losses[row] = static_cast<float>(std::log(total) + largest -
-                                     static_cast<double>(values[targets[row]]));
+    losses[row] =
+        static_cast<float>(std::log(total) + largest - static_cast<double>(values[targets[row]]));
   }
 }
 
