@@ -61,11 +61,7 @@ std::vector<int32_t> prompt_tokens(const GenerateOptions& options,
     rendered = infer::render_chat(loaded, messages, true);
   }
   auto tokens = loaded.tokenizer.encode(rendered, text::SpecialTokens::kParse);
-  const text::TokenizerSpec& spec = loaded.tokenizer.spec();
-  if (spec.add_begin_of_text && spec.begin_of_text &&
-      (tokens.empty() || tokens.front() != *spec.begin_of_text)) {
-    tokens.insert(tokens.begin(), *spec.begin_of_text);
-  }
+  infer::add_begin_of_text(loaded.tokenizer, tokens);
   return tokens;
 }
 

@@ -51,10 +51,8 @@ std::vector<int32_t> Conversation::tokens_to_feed(const std::string& rendered) {
   const auto added = loaded_.tokenizer.encode(
       std::string_view(rendered).substr(cached_text_.size()), text::SpecialTokens::kParse);
   tokens.insert(tokens.end(), added.begin(), added.end());
-  const text::TokenizerSpec& spec = loaded_.tokenizer.spec();
-  if (sequence_.num_tokens() == 0 && spec.add_begin_of_text && spec.begin_of_text &&
-      (tokens.empty() || tokens.front() != *spec.begin_of_text)) {
-    tokens.insert(tokens.begin(), *spec.begin_of_text);
+  if (sequence_.num_tokens() == 0) {
+    add_begin_of_text(loaded_.tokenizer, tokens);
   }
   return tokens;
 }

@@ -59,4 +59,12 @@ std::string render_chat(const LoadedModel& loaded,
        {"eos_token", token_text(loaded.tokenizer, spec.end_of_text)}});
 }
 
+void add_begin_of_text(const text::Tokenizer& tokenizer, std::vector<int32_t>& tokens) {
+  const text::TokenizerSpec& spec = tokenizer.spec();
+  if (spec.add_begin_of_text && spec.begin_of_text &&
+      (tokens.empty() || tokens.front() != *spec.begin_of_text)) {
+    tokens.insert(tokens.begin(), *spec.begin_of_text);
+  }
+}
+
 }  // namespace adze::infer
