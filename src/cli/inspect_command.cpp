@@ -29,7 +29,7 @@ nlohmann::ordered_json or_null(const std::optional<T>& value) {
 
 nlohmann::ordered_json tensor_list(const formats::GgufFile& file) {
   auto list = nlohmann::ordered_json::array();
-  for (const formats::GgufTensor& tensor : file.tensors()) {
+  for (const formats::StoredTensor& tensor : file.tensors()) {
     list.push_back({{"name", tensor.name},
                     {"type", core::info(tensor.type).name},
                     {"shape", tensor.shape},
@@ -136,11 +136,11 @@ std::string table(const ModelSummary& summary, const formats::GgufFile& file) {
 
 std::string tensor_table(const formats::GgufFile& file) {
   size_t width = 0;
-  for (const formats::GgufTensor& tensor : file.tensors()) {
+  for (const formats::StoredTensor& tensor : file.tensors()) {
     width = std::max(width, tensor.name.size());
   }
   std::string text = "\n";
-  for (const formats::GgufTensor& tensor : file.tensors()) {
+  for (const formats::StoredTensor& tensor : file.tensors()) {
     text += fmt::format("{:<{}}  {:<7} {:>10}  [{}]\n",
                         printable(tensor.name),
                         width,

@@ -58,7 +58,7 @@ std::optional<int64_t> only_entry(const std::optional<std::vector<int64_t>>& siz
 }
 
 void add_tensors(const formats::GgufFile& file, ModelSummary& summary) {
-  for (const formats::GgufTensor& tensor : file.tensors()) {
+  for (const formats::StoredTensor& tensor : file.tensors()) {
     const int64_t elements =
         std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
     const auto bytes = static_cast<int64_t>(tensor.data.size());

@@ -40,7 +40,7 @@ std::map<std::string, GgufValue> small_model() {
 
 // Writes the model to a file, opens it and hands it to `use`.
 void with_file(const std::map<std::string, GgufValue>& model,
-               const std::vector<formats::GgufWriteTensor>& tensors,
+               const std::vector<formats::StoredTensor>& tensors,
                const std::function<void(const formats::GgufFile&)>& use) {
   const auto path = std::filesystem::temp_directory_path() /
                     ("adze-tokenizer-" + std::to_string(::getpid()) + ".gguf");

@@ -21,8 +21,8 @@ class DequantizeGolden : public testing::TestWithParam<const char*> {};
 // Bits, not values: the reference defines what every faster kernel has to reproduce.
 TEST_P(DequantizeGolden, EqualsTheReferenceBitForBit) {  // golden/make_golden.py
   const GgufFile file("src/formats/golden/quantization.gguf");
-  const GgufTensor* blocks = file.find_tensor(std::string(GetParam()) + ".blocks");
-  const GgufTensor* values = file.find_tensor(std::string(GetParam()) + ".values");
+  const StoredTensor* blocks = file.find_tensor(std::string(GetParam()) + ".blocks");
+  const StoredTensor* values = file.find_tensor(std::string(GetParam()) + ".values");
   ASSERT_TRUE(blocks != nullptr && values != nullptr);
   ASSERT_EQ(core::info(blocks->type).name, GetParam());
   const int64_t columns = blocks->shape.back();

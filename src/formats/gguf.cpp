@@ -63,7 +63,7 @@ void GgufFile::read(std::span<const std::byte> bytes) {
   by_name_ = std::move(contents.by_name);
 }
 
-const GgufTensor* GgufFile::find_tensor(std::string_view name) const {
+const StoredTensor* GgufFile::find_tensor(std::string_view name) const {
   const auto found = std::lower_bound(
       by_name_.begin(), by_name_.end(), name, [this](uint32_t index, std::string_view wanted) {
         return tensors_[index].name < wanted;

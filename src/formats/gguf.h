@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "core/mapped_file.h"
-#include "core/tensor_type.h"
+#include "formats/stored_tensor.h"
 
 namespace adze::formats {
 
@@ -49,13 +49,6 @@ struct GgufArray {  // of one type, not nested
       values;
 };
 
-struct GgufTensor {
-  std::string name;
-  core::TensorType type;
-  std::vector<int64_t> shape;       // outermost first, as PyTorch: [rows, columns]
-  std::span<const std::byte> data;  // row-major blocks, inside the mapping
-};
-
 class GgufFile {
  public:
   explicit GgufFile(const std::filesystem::path& path);  // throws core::Error: file, field, range
@@ -63,8 +56,8 @@ class GgufFile {
   GgufFile(std::span<const std::byte> bytes, const std::filesystem::path& name);
 
   const std::map<std::string, GgufValue>& metadata() const { return metadata_; }
-  const std::vector<GgufTensor>& tensors() const { return tensors_; }
-  const GgufTensor* find_tensor(std::string_view name) const;
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }
+  const StoredTensor* find_tensor(std::string_view name) const;
   const std::filesystem::path& path() const { return path_; }
 
   // Metadata with a type check; integers of any width convert if the value fits. A missing key is
@@ -86,20 +79,14 @@ class GgufFile {
   std::filesystem::path path_;
   std::shared_ptr<core::MappedFile> file_;  // none when made from bytes
   std::map<std::string, GgufValue> metadata_;
-  std::vector<GgufTensor> tensors_;
+  std::vector<StoredTensor> tensors_;
   std::vector<uint32_t> by_name_;  // indices into tensors_, sorted by name
 };
 
-struct GgufWriteTensor {
-  std::string name;
-  core::TensorType type;
-  std::vector<int64_t> shape;  // outermost first
-  std::span<const std::byte> data;
-};
 // Writes v3, atomically, tensor data aligned to 32 bytes, or to general.alignment where the
 // metadata has it. Throws core::Error (full disk, ...).
 void write_gguf(const std::filesystem::path& path,
                 const std::vector<std::pair<std::string, GgufValue>>& metadata,
-                const std::vector<GgufWriteTensor>& tensors);
+                const std::vector<StoredTensor>& tensors);
 
 }  // namespace adze::formats

@@ -231,7 +231,7 @@ size_t touch(std::span<const std::byte> bytes) {
   try {
     const GgufFile file(bytes, "bad.gguf");
     size_t sum = 0;
-    for (const GgufTensor& tensor : file.tensors()) {
+    for (const StoredTensor& tensor : file.tensors()) {
       EXPECT_EQ(file.find_tensor(tensor.name), &tensor);
       for (const std::byte byte : tensor.data) {
         sum += static_cast<size_t>(byte);

@@ -71,8 +71,8 @@ std::vector<int64_t> dimensions(GgufCursor& cursor) {
   return shape;
 }
 
-GgufTensor tensor_header(GgufCursor& cursor, uint64_t index, uint64_t& offset) {
-  GgufTensor tensor;
+StoredTensor tensor_header(GgufCursor& cursor, uint64_t index, uint64_t& offset) {
+  StoredTensor tensor;
   const std::string_view name = cursor.text("name length", 1, kGgufMaxNameBytes);
   cursor.set_context({"tensor", index, name});
   tensor.name = name;
@@ -89,7 +89,7 @@ GgufTensor tensor_header(GgufCursor& cursor, uint64_t index, uint64_t& offset) {
 }
 
 // Saturates, so that what cannot be counted cannot fit into the file either.
-uint64_t tensor_bytes(const GgufTensor& tensor) {
+uint64_t tensor_bytes(const StoredTensor& tensor) {
   const auto& type = core::info(tensor.type);
   auto blocks = static_cast<uint64_t>(tensor.shape.back() / type.block_elements);
   for (size_t axis = 0; axis + 1 < tensor.shape.size(); ++axis) {
@@ -109,7 +109,7 @@ void place_tensors(GgufCursor& cursor,
       std::min<uint64_t>(align_up(cursor.position(), unit), cursor.bytes().size());
   const uint64_t data_bytes = cursor.bytes().size() - data_begin;
   for (size_t index = 0; index < offsets.size(); ++index) {
-    GgufTensor& tensor = contents.tensors[index];
+    StoredTensor& tensor = contents.tensors[index];
     cursor.set_context({"tensor", index, tensor.name});
     if (offsets[index] % unit != 0) {
       cursor.fail("offset", fmt::format("a multiple of the alignment {}", unit), offsets[index]);
@@ -152,8 +152,8 @@ void check_overlap(GgufCursor& cursor, const GgufContents& contents) {
     return tensors[left].data.data() < tensors[right].data.data();
   });
   for (size_t rank = 1; rank < tensors.size(); ++rank) {
-    const GgufTensor& previous = tensors[by_offset[rank - 1]];
-    const GgufTensor& tensor = tensors[by_offset[rank]];
+    const StoredTensor& previous = tensors[by_offset[rank - 1]];
+    const StoredTensor& tensor = tensors[by_offset[rank]];
     if (previous.data.data() + previous.data.size() > tensor.data.data()) {
       cursor.set_context({"tensor", by_offset[rank], tensor.name});
       cursor.fail("data",

@@ -105,7 +105,7 @@ TEST(Gguf, WrittenFilesReadBackUnchanged) {
     EXPECT_TRUE(same_value(value, read.metadata().at(key))) << key;
   }
   ASSERT_EQ(read.tensors().size(), 2);
-  const GgufTensor* tensor = read.find_tensor("floats");
+  const StoredTensor* tensor = read.find_tensor("floats");
   ASSERT_NE(tensor, nullptr);
   EXPECT_EQ(tensor->type, TensorType::kF32);
   EXPECT_EQ(tensor->shape, (std::vector<int64_t>{2, 3}));
@@ -148,7 +148,7 @@ TEST(Gguf, WriterRefusesWhatTheReaderWould) {
   const TemporaryFile file("refused.gguf");
   const std::vector<float> values = {1, 2};
   const auto data = std::as_bytes(std::span(values));
-  const auto refused = [&](const Metadata& metadata, const std::vector<GgufWriteTensor>& tensors) {
+  const auto refused = [&](const Metadata& metadata, const std::vector<StoredTensor>& tensors) {
     EXPECT_THROW(write_gguf(file.path(), metadata, tensors), core::CheckFailure);
     EXPECT_FALSE(std::filesystem::exists(file.path()));
   };

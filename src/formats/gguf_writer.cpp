@@ -80,7 +80,7 @@ uint64_t choose_alignment(const Metadata& metadata) {
   return kGgufDefaultAlignment;
 }
 
-void check_tensor(const GgufWriteTensor& tensor) {
+void check_tensor(const StoredTensor& tensor) {
   core::check(!tensor.name.empty() && tensor.name.size() <= kGgufMaxNameBytes,
               "tensor name of ",
               tensor.name.size(),
@@ -109,11 +109,11 @@ void check_tensor(const GgufWriteTensor& tensor) {
 }
 
 void append_tensors(std::string& out,
-                    const std::vector<GgufWriteTensor>& tensors,
+                    const std::vector<StoredTensor>& tensors,
                     uint64_t alignment) {
   std::set<std::string_view> names;
   uint64_t offset = 0;
-  for (const GgufWriteTensor& tensor : tensors) {
+  for (const StoredTensor& tensor : tensors) {
     check_tensor(tensor);
     core::check(names.insert(tensor.name).second, "duplicate tensor ", tensor.name);
     append_text(out, tensor.name);
@@ -131,7 +131,7 @@ void append_tensors(std::string& out,
 
 void write_gguf(const std::filesystem::path& path,
                 const Metadata& metadata,
-                const std::vector<GgufWriteTensor>& tensors) {
+                const std::vector<StoredTensor>& tensors) {
   // What the reader refuses must not be written.
   core::check(metadata.size() <= kGgufMaxMetadata, metadata.size(), " metadata keys");
   core::check(tensors.size() <= kGgufMaxTensors, tensors.size(), " tensors");
@@ -146,7 +146,7 @@ void write_gguf(const std::filesystem::path& path,
 
   core::AtomicFile file(path);
   file.write(header);
-  for (const GgufWriteTensor& tensor : tensors) {
+  for (const StoredTensor& tensor : tensors) {
     file.write(tensor.data);
     file.write(std::string(align_up(tensor.data.size(), alignment) - tensor.data.size(), '\0'));
   }

@@ -39,8 +39,8 @@ class QuantizeGolden : public testing::TestWithParam<const char*> {};
 
 TEST_P(QuantizeGolden, EqualsTheReferenceByteForByte) {  // golden/make_golden.py
   const GgufFile file("src/formats/golden/quantization.gguf");
-  const GgufTensor* source = file.find_tensor("source");
-  const GgufTensor* codes = file.find_tensor(std::string(GetParam()) + ".codes");
+  const StoredTensor* source = file.find_tensor("source");
+  const StoredTensor* codes = file.find_tensor(std::string(GetParam()) + ".codes");
   ASSERT_TRUE(source != nullptr && codes != nullptr);
   std::vector<float> values(static_cast<size_t>(source->shape.back()));
   std::memcpy(values.data(), source->data.data(), source->data.size());

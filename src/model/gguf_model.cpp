@@ -12,7 +12,7 @@ namespace adze::model {
 namespace {
 
 using formats::GgufFile;
-using formats::GgufTensor;
+using formats::StoredTensor;
 using tensor::LinearWeightPtr;
 
 int64_t required_integer(const GgufFile& file, const std::string& key) {
@@ -31,8 +31,8 @@ class Loader {
  public:
   Loader(const GgufFile& file, const ModelSpec& spec) : file_(file), spec_(spec) {}
 
-  const GgufTensor& find(const std::string& name, const std::vector<int64_t>& shape) const {
-    const GgufTensor* found = file_.find_tensor(name);
+  const StoredTensor& find(const std::string& name, const std::vector<int64_t>& shape) const {
+    const StoredTensor* found = file_.find_tensor(name);
     if (found == nullptr) {
       throw core::error("gguf", "{}: expected tensor {}, got none", file_.path().string(), name);
     }
@@ -48,7 +48,7 @@ class Loader {
   }
 
   at::Tensor vector(const std::string& name, int64_t size) const {
-    const GgufTensor& stored = find(name, {size});
+    const StoredTensor& stored = find(name, {size});
     at::Tensor result = tensor::empty_floats(1, size).view({size});
     formats::dequantize_row(
         stored.type, stored.data.data(), size, result.mutable_data_ptr<float>());
@@ -74,7 +74,7 @@ class Loader {
 
  private:
   template <class SourceRow>
-  static LinearWeightPtr pack(const GgufTensor& stored,
+  static LinearWeightPtr pack(const StoredTensor& stored,
                               int64_t outputs,
                               int64_t columns,
                               SourceRow&& source_row) {
@@ -146,7 +146,7 @@ void refuse_unsupported(const GgufFile& file, const ModelSpec& spec) {
                       spec.head_dim,
                       *rotated);
   }
-  for (const GgufTensor& stored : file.tensors()) {
+  for (const StoredTensor& stored : file.tensors()) {
     if (stored.name.ends_with(".bias")) {
       throw core::error("gguf",
                         "{}: tensor {}: expected a llama without biases",
@@ -180,7 +180,7 @@ ModelSpec spec_from_gguf(const GgufFile& file) {
   spec.rms_norm_epsilon =
       file.find_number("llama.attention.layer_norm_rms_epsilon").value_or(spec.rms_norm_epsilon);
   spec.rope_base = file.find_number("llama.rope.freq_base").value_or(spec.rope_base);
-  const GgufTensor* embedding = file.find_tensor("token_embd.weight");
+  const StoredTensor* embedding = file.find_tensor("token_embd.weight");
   if (embedding == nullptr || embedding->shape.size() != 2) {
     throw core::error(
         "gguf", "{}: expected a tensor token_embd.weight of two dimensions", file.path().string());

@@ -17,7 +17,7 @@
 namespace {
 
 using adze::formats::GgufFile;
-using adze::formats::GgufTensor;
+using adze::formats::StoredTensor;
 
 void look_up(const GgufFile& file, const std::string& key) {
   const auto attempt = [](auto&& find) {
@@ -39,7 +39,7 @@ void use(const GgufFile& file, std::span<const std::byte> bytes) {
   for (const auto& [key, value] : file.metadata()) {
     look_up(file, key);
   }
-  for (const GgufTensor& tensor : file.tensors()) {
+  for (const StoredTensor& tensor : file.tensors()) {
     const std::byte* end = tensor.data.data() + tensor.data.size();
     adze::core::check(tensor.data.data() >= bytes.data() && end <= bytes.data() + bytes.size(),
                       "tensor outside the file");
