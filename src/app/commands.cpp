@@ -1,5 +1,6 @@
 #include "app/commands.h"
 
+#include "cli/convert_command.h"
 #include "cli/inspect_command.h"
 #include "cli/model_commands.h"
 #include "cli/store_commands.h"
@@ -12,12 +13,16 @@ const std::vector<core::Command>& commands() {
                                                        cli::list_command(),
                                                        cli::remove_command(),
                                                        cli::inspect_command(),
+                                                       cli::plan_command(),
+                                                       cli::convert_command(),
                                                        cli::generate_command(),
                                                        cli::chat_command(),
                                                        cli::perplexity_command(),
+                                                       cli::embed_command(),
                                                        cli::bench_command(),
                                                        cli::tokenize_command(),
-                                                       cli::detokenize_command()};
+                                                       cli::detokenize_command(),
+                                                       cli::template_command()};
   return kCommands;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cli/machine_record.h"
 #include "cli/model_argument.h"
 #include "cli/model_commands.h"
 #include "cli/terminal.h"
@@ -54,7 +55,7 @@ std::string row_text(std::string_view test, const std::vector<double>& values) {
 }
 
 void report_peaks(bool json) {
-  const kernels::MachinePeaks peaks = kernels::measure_machine_peaks(2.0);
+  const kernels::MachinePeaks peaks = measure_and_keep_peaks();
   if (json) {
     write_json_line({{"read_bytes_per_second", peaks.read_bytes_per_second},
                      {"flops_per_second", peaks.flops_per_second},

@@ -7,6 +7,7 @@
 #include "cli/model_summary.h"
 #include "cli/terminal.h"
 #include "core/error.h"
+#include "data/model_store.h"
 
 namespace adze::cli {
 namespace {
@@ -27,9 +28,9 @@ nlohmann::ordered_json or_null(const std::optional<T>& value) {
   return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
 }
 
-nlohmann::ordered_json tensor_list(const formats::GgufFile& file) {
+nlohmann::ordered_json tensor_list(const std::vector<formats::StoredTensor>& tensors) {
   auto list = nlohmann::ordered_json::array();
-  for (const formats::StoredTensor& tensor : file.tensors()) {
+  for (const formats::StoredTensor& tensor : tensors) {
     list.push_back({{"name", tensor.name},
                     {"type", core::info(tensor.type).name},
                     {"shape", tensor.shape},
@@ -38,13 +39,13 @@ nlohmann::ordered_json tensor_list(const formats::GgufFile& file) {
   return list;
 }
 
-nlohmann::ordered_json to_json(const ModelSummary& summary, const formats::GgufFile& file) {
+nlohmann::ordered_json to_json(const ModelSummary& summary, const std::filesystem::path& path) {
   auto types = nlohmann::ordered_json::object();
   for (const auto& [name, total] : summary.types) {
     types[name] = {
         {"tensors", total.tensors}, {"parameters", total.parameters}, {"bytes", total.bytes}};
   }
-  return {{"path", file.path().string()},
+  return {{"path", path.string()},
           {"architecture", summary.architecture},
           {"name", summary.name},
           {"parameters", summary.parameters},
@@ -90,9 +91,9 @@ std::string cache_text(const ModelSummary& summary) {
   return text;
 }
 
-std::string table(const ModelSummary& summary, const formats::GgufFile& file) {
+std::string table(const ModelSummary& summary, const std::filesystem::path& path) {
   const std::vector<std::pair<const char*, std::string>> rows = {
-      {"file", fmt::format("{} ({})", file.path().string(), bytes_text(summary.file_bytes))},
+      {"file", fmt::format("{} ({})", path.string(), bytes_text(summary.file_bytes))},
       {"architecture", summary.architecture.empty() ? "not stated" : summary.architecture},
       {"name", summary.name.empty() ? "not stated" : summary.name},
       {"parameters", parameters_text(summary.parameters)},
@@ -134,13 +135,13 @@ std::string table(const ModelSummary& summary, const formats::GgufFile& file) {
   return text;
 }
 
-std::string tensor_table(const formats::GgufFile& file) {
+std::string tensor_table(const std::vector<formats::StoredTensor>& tensors) {
   size_t width = 0;
-  for (const formats::StoredTensor& tensor : file.tensors()) {
+  for (const formats::StoredTensor& tensor : tensors) {
     width = std::max(width, tensor.name.size());
   }
   std::string text = "\n";
-  for (const formats::StoredTensor& tensor : file.tensors()) {
+  for (const formats::StoredTensor& tensor : tensors) {
     text += fmt::format("{:<{}}  {:<7} {:>10}  [{}]\n",
                         printable(tensor.name),
                         width,
@@ -151,6 +152,21 @@ std::string tensor_table(const formats::GgufFile& file) {
   return text;
 }
 
+void show(const ModelSummary& summary,
+          const std::vector<formats::StoredTensor>& tensors,
+          const std::filesystem::path& path,
+          const InspectOptions& options) {
+  if (options.common.json) {
+    nlohmann::ordered_json object = to_json(summary, path);
+    if (options.tensors) {
+      object["tensor_list"] = tensor_list(tensors);
+    }
+    write_json_line(object);
+  } else {
+    write_output(table(summary, path) + (options.tensors ? tensor_table(tensors) : ""));
+  }
+}
+
 int inspect(const std::vector<std::string>& arguments) {
   InspectOptions options;
   std::string model = kDefaultModel;
@@ -158,22 +174,19 @@ int inspect(const std::vector<std::string>& arguments) {
       .name = "inspect",
       .summary = "Show what is in a model file: sizes, types, context, cache, chat template.",
       .options = core::list_options(options),
-      .positionals = {{"MODEL", &model, "a GGUF file, or a name from adze list"}},
+      .positionals = {{"MODEL", &model, "a GGUF file, a Hugging Face folder, or a name from adze list"}},
       .optional_positionals = true};
   if (!core::parse_command_line(line, arguments)) {
     return 0;
   }
   apply(options.common);
-  const formats::GgufFile file = open_model(model);
-  const ModelSummary summary = summarise(file);
-  if (options.common.json) {
-    nlohmann::ordered_json object = to_json(summary, file);
-    if (options.tensors) {
-      object["tensor_list"] = tensor_list(file);
-    }
-    write_json_line(object);
-  } else {
-    write_output(table(summary, file) + (options.tensors ? tensor_table(file) : ""));
+  const std::filesystem::path path = data::ModelStore().resolve(model);
+  if (std::filesystem::is_directory(path)) {
+    const model::Checkpoint folder = model::open_checkpoint(path);
+    show(summarise(folder), folder.tensors, path, options);
+  } else {  // any GGUF file, even one without a language model
+    const formats::GgufFile file(path);
+    show(summarise(file), file.tensors(), path, options);
   }
   return 0;
 }

@@ -1,16 +1,12 @@
 #include "cli/model_argument.h"
 
 #include "data/model_store.h"
-#include "data/tokenizer_files.h"
+#include "model/checkpoint.h"
 
 namespace adze::cli {
 
-formats::GgufFile open_model(std::string_view argument) {
-  return formats::GgufFile(data::ModelStore().resolve(argument));
-}
-
-text::Tokenizer open_tokenizer(const formats::GgufFile& file) {
-  return text::Tokenizer(data::tokenizer_spec(file));
+text::Tokenizer open_tokenizer(std::string_view argument) {
+  return text::Tokenizer(model::read_tokenizer(data::ModelStore().resolve(argument)));
 }
 
 }  // namespace adze::cli

@@ -4,7 +4,6 @@
 #include <string>
 #include <string_view>
 
-#include "formats/gguf.h"
 #include "text/tokenizer.h"
 
 namespace adze::cli {
@@ -16,12 +15,11 @@ struct ModelOptions {
 
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
-    visit("model", self.model, "a GGUF file, or a name from adze list");
+    visit("model", self.model, "a GGUF file, a Hugging Face folder, or a name from adze list");
   }
 };
 
-// Throws core::Error: nothing there, not a GGUF file, damaged.
-formats::GgufFile open_model(std::string_view argument);
-text::Tokenizer open_tokenizer(const formats::GgufFile& file);
+// Throws core::Error: nothing there, no model, damaged.
+text::Tokenizer open_tokenizer(std::string_view argument);
 
 }  // namespace adze::cli

@@ -57,8 +57,8 @@ std::optional<int64_t> only_entry(const std::optional<std::vector<int64_t>>& siz
   return sizes && sizes->size() == 1 ? std::optional(sizes->front()) : std::nullopt;
 }
 
-void add_tensors(const formats::GgufFile& file, ModelSummary& summary) {
-  for (const formats::StoredTensor& tensor : file.tensors()) {
+void add_tensors(const std::vector<formats::StoredTensor>& tensors, ModelSummary& summary) {
+  for (const formats::StoredTensor& tensor : tensors) {
     const int64_t elements =
         std::accumulate(tensor.shape.begin(), tensor.shape.end(), int64_t{1}, std::multiplies<>());
     const auto bytes = static_cast<int64_t>(tensor.data.size());
@@ -72,6 +72,20 @@ void add_tensors(const formats::GgufFile& file, ModelSummary& summary) {
   }
 }
 
+std::string tokenizer_name(text::TokenizerModel model) {
+  switch (model) {
+    case text::TokenizerModel::kMergedPairs:
+      return "byte-pair merges";
+    case text::TokenizerModel::kScoredPairs:
+      return "scored byte pairs";
+    case text::TokenizerModel::kUnigram:
+      return "unigram";
+    case text::TokenizerModel::kWordPiece:
+      return "WordPiece";
+  }
+  return "";
+}
+
 }  // namespace
 
 ModelSummary summarise(const formats::GgufFile& file) {
@@ -79,7 +93,7 @@ ModelSummary summarise(const formats::GgufFile& file) {
   summary.architecture = file.find_string("general.architecture").value_or("");
   summary.name = file.find_string("general.name").value_or("");
   summary.file_bytes = static_cast<int64_t>(std::filesystem::file_size(file.path()));
-  add_tensors(file, summary);
+  add_tensors(file.tensors(), summary);
 
   const auto sizes = [&](const char* suffix) {
     return find_sizes(file, summary.architecture + "." + suffix);
@@ -107,6 +121,35 @@ ModelSummary summarise(const formats::GgufFile& file) {
     summary.tokenizer = summary.tokenizer.value_or("") + ", " + *before;
   }
   summary.chat_template = data::chat_template_source(file);
+  return summary;
+}
+
+ModelSummary summarise(const model::Checkpoint& folder) {
+  const model::ModelSpec& spec = folder.spec;
+  ModelSummary summary;
+  summary.architecture = spec.architecture;
+  summary.name = spec.name;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path)) {
+    if (entry.is_regular_file()) {
+      summary.file_bytes += static_cast<int64_t>(entry.file_size());
+    }
+  }
+  add_tensors(folder.tensors, summary);
+  summary.context_length = spec.context_length;
+  summary.num_layers = spec.num_layers;
+  summary.hidden_size = spec.hidden_size;
+  summary.intermediate_size = spec.intermediate_size;
+  summary.heads = spec.heads;
+  summary.kv_heads = spec.kv_heads;
+  summary.head_dim = spec.head_dim;
+  summary.vocab_size = spec.vocab_size;
+  if (spec.causal) {
+    constexpr int64_t kBytesPerValue = 2;
+    const auto slots = static_cast<int64_t>(spec.owning_layers().size());
+    summary.cache_bytes_per_token = 2 * slots * spec.kv_width() * kBytesPerValue;
+  }
+  summary.tokenizer = tokenizer_name(model::read_tokenizer(folder).model);
+  summary.chat_template = model::read_chat_template(folder);
   return summary;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// What a model file says about itself, without loading it.
+// What a model says about itself, without loading it.
 
 #include <cstdint>
 #include <map>
@@ -7,6 +7,7 @@
 #include <string>
 
 #include "formats/gguf.h"
+#include "model/checkpoint.h"
 
 namespace adze::cli {
 
@@ -40,5 +41,6 @@ struct ModelSummary {
 
 // Throws core::Error: a field of a wrong type or out of range.
 ModelSummary summarise(const formats::GgufFile& file);
+ModelSummary summarise(const model::Checkpoint& folder);
 
 }  // namespace adze::cli

@@ -1,6 +1,12 @@
 #include "cli/store_commands.h"
 
 #include <algorithm>
+#include <charconv>
+#include <csignal>
+#include <iostream>
+#include <optional>
+
+#include <unistd.h>
 
 #include "cli/terminal.h"
 #include "core/error.h"
@@ -11,21 +17,68 @@ namespace {
 
 struct PullOptions {
   std::string name;
+  data::HubOptions hub;
   core::CommonOptions common;
 
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
-    visit("name", self.name, "name for a file; without it, made from the file's name");
+    visit("name", self.name, "name to store it under; without it, made from the model's");
+    visit("", self.hub, "");
     visit("", self.common, "");
   }
 };
 
 nlohmann::ordered_json model_json(const data::StoredModel& model) {
-  return {{"name", model.name},
-          {"path", model.path.string()},
-          {"bytes", model.bytes},
-          {"sha256", model.sha256},
-          {"source", model.source}};
+  auto files = nlohmann::ordered_json::array();
+  for (const data::StoredFile& file : model.files) {
+    files.push_back({{"path", file.path}, {"bytes", file.bytes}, {"sha256", file.sha256}});
+  }
+  const bool single = !model.is_folder && !model.files.empty();
+  return {
+      {"name", model.name},
+      {"path", model.path.string()},
+      {"bytes", model.bytes},
+      {"sha256", single ? nlohmann::ordered_json(model.files[0].sha256) : nlohmann::ordered_json()},
+      {"source", model.source},
+      {"files", files}};
+}
+
+volatile std::sig_atomic_t interrupted = 0;
+
+// The first Ctrl-C ends a transfer in order, the second the program.
+void catch_interrupt() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  action.sa_flags = SA_RESETHAND;
+  ::sigaction(SIGINT, &action, nullptr);
+}
+
+std::optional<size_t> ask_for_file(const std::vector<data::HubFile>& files) {
+  size_t width = 0;
+  for (const data::HubFile& file : files) {
+    width = std::max(width, printable(file.path).size());
+  }
+  for (size_t i = 0; i < files.size(); ++i) {
+    write_notice(fmt::format("{:>3}  {:<{}}  {:>9}",
+                             i + 1,
+                             printable(files[i].path),
+                             width,
+                             bytes_text(files[i].bytes)));
+  }
+  std::string line;
+  while (true) {
+    std::cerr << fmt::format("which one, 1 to {}? ", files.size()) << std::flush;
+    if (!std::getline(std::cin, line)) {
+      std::cerr << '\n';
+      return std::nullopt;
+    }
+    size_t number = 0;
+    const auto [end, failure] = std::from_chars(line.data(), line.data() + line.size(), number);
+    if (failure == std::errc() && end == line.data() + line.size() && number >= 1 &&
+        number <= files.size()) {
+      return number - 1;
+    }
+  }
 }
 
 int pull(const std::vector<std::string>& arguments) {
@@ -33,14 +86,33 @@ int pull(const std::vector<std::string>& arguments) {
   std::string model;
   const core::CommandLine line{
       .name = "pull",
-      .summary = "Fetch a model by name, or add a GGUF file without copying it; checks the sha256.",
+      .summary =
+          "Fetch a model, or add one that is on this machine without copying it; checks "
+          "the sha256.",
       .options = core::list_options(options),
-      .positionals = {{"NAME|FILE", &model, "a known name (smollm2-135m) or a GGUF file"}}};
+      .positionals = {
+          {"NAME|OWNER/NAME|PATH",
+           &model,
+           "a known name (smollm2-135m), OWNER/NAME[@REVISION][:FILE] on a hub, a GGUF file or a "
+           "Hugging Face folder"}}};
   if (!core::parse_command_line(line, arguments)) {
     return 0;
   }
   apply(options.common);
-  const data::StoredModel pulled = data::ModelStore().pull(model, options.name, write_notice);
+  options.hub.validate();
+  data::PullRequest request;
+  request.argument = model;
+  request.name = options.name;
+  request.hub = options.hub;
+  request.notice = write_notice;
+  request.stopped = [] { return interrupted != 0; };
+  if (::isatty(STDIN_FILENO) != 0 && ::isatty(STDERR_FILENO) != 0) {
+    request.choose = ask_for_file;
+  }
+  if (data::parse_hub_name(model)) {
+    catch_interrupt();
+  }
+  const data::StoredModel pulled = data::ModelStore().pull(request);
   if (options.common.json) {
     write_json_line(model_json(pulled));
   } else {
@@ -59,7 +131,16 @@ int list(const std::vector<std::string>& arguments) {
     return 0;
   }
   apply(options);
-  const std::vector<data::StoredModel> models = data::ModelStore().list();
+  const data::ModelStore store;
+  const std::vector<data::StoredModel> models = store.list();
+  for (const data::UnfinishedPull& pull : store.unfinished()) {
+    write_notice(
+        fmt::format("{} is unfinished, {} are here; adze pull goes on, adze remove {} "
+                    "drops it",
+                    pull.name,
+                    bytes_text(pull.bytes),
+                    pull.name));
+  }
   if (options.json) {
     auto rows = nlohmann::ordered_json::array();
     for (const data::StoredModel& model : models) {
@@ -73,16 +154,20 @@ int list(const std::vector<std::string>& arguments) {
   if (models.empty()) {
     write_notice("no models yet; get one with: adze pull smollm2-135m");
   }
-  size_t width = 0;
+  size_t name_width = 0;
+  size_t source_width = 0;
   for (const data::StoredModel& model : models) {
-    width = std::max(width, model.name.size());
+    name_width = std::max(name_width, model.name.size());
+    source_width = std::max(source_width, printable(model.source).size());
   }
   std::string text;
   for (const data::StoredModel& model : models) {
-    text += fmt::format("{:<{}}  {:>9}  {}\n",
+    text += fmt::format("{:<{}}  {:>9}  {:<{}}  {}\n",
                         model.name,
-                        width,
+                        name_width,
                         bytes_text(model.bytes),
+                        printable(model.source),
+                        source_width,
                         printable(model.problem.empty() ? model.path.string() : model.problem));
   }
   write_output(text);
@@ -94,7 +179,7 @@ int remove(const std::vector<std::string>& arguments) {
   std::string name;
   const core::CommandLine line{
       .name = "remove",
-      .summary = "Remove a model from the list; a file added by its path stays where it was.",
+      .summary = "Remove a model from the list; what was added by its path stays where it was.",
       .options = core::list_options(options),
       .positionals = {{"NAME", &name, "a name from adze list"}}};
   if (!core::parse_command_line(line, arguments)) {
@@ -111,7 +196,7 @@ int remove(const std::vector<std::string>& arguments) {
 }  // namespace
 
 core::Command pull_command() {
-  return {"pull", "Fetch a model by name, or add a GGUF file", pull};
+  return {"pull", "Fetch a model by name, or add one by its path", pull};
 }
 core::Command list_command() {
   return {"list", "List the models that are here", list};

@@ -65,7 +65,7 @@ int tokenize(const std::vector<std::string>& arguments) {
   }
   apply(options.common);
   options.validate();
-  const text::Tokenizer tokenizer = open_tokenizer(open_model(options.model.model));
+  const text::Tokenizer tokenizer = open_tokenizer(options.model.model);
   const std::string text = options.text ? *options.text : read_input(options.file.value_or("-"));
   if (const size_t lost = text.find_first_of(tokenizer.missing_bytes());
       lost != std::string::npos) {
@@ -121,7 +121,7 @@ int detokenize(const std::vector<std::string>& arguments) {
     return 0;
   }
   apply(options.common);
-  const text::Tokenizer tokenizer = open_tokenizer(open_model(options.model.model));
+  const text::Tokenizer tokenizer = open_tokenizer(options.model.model);
   const auto ids = options.ids.empty() ? parse_ids(read_input("-")) : options.ids;
   std::vector<int32_t> tokens;
   for (const int64_t id : ids) {

@@ -8,4 +8,6 @@ namespace adze::cli {
 core::Command tokenize_command();
 core::Command detokenize_command();
 
+core::Command template_command();  // messages -> the text that a model is shown
+
 }  // namespace adze::cli

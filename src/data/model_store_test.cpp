@@ -1,5 +1,6 @@
 #include "data/model_store.h"
 
+#include <algorithm>
 #include <fstream>
 
 #include <gtest/gtest.h>
@@ -36,28 +37,47 @@ class ModelStoreTest : public testing::Test {
     entry_ = {.name = "tiny",
               .package = "package",
               .version = "1",
-              .member = "inside/tiny.gguf",
-              .sha256 = formats::sha256(std::as_bytes(std::span(kContent))),
-              .bytes = static_cast<int64_t>(kContent.size())};
+              .files = {catalogue_file("tiny.gguf", kContent)}};
+    folder_entry_ = {.name = "folder",
+                     .package = "package",
+                     .version = "2",
+                     .files = {catalogue_file("config.json", "{}"),
+                               catalogue_file("1_Pooling/config.json", "{ }")}};
   }
   ~ModelStoreTest() override { fs::remove_all(base_); }
 
+  static CatalogueFile catalogue_file(const std::string& path, const std::string& content) {
+    return {.member = "inside/" + path,
+            .path = path,
+            .sha256 = formats::sha256(std::as_bytes(std::span(content))),
+            .bytes = static_cast<int64_t>(content.size())};
+  }
   // A store whose network delivers `content`; counts the fetches.
   ModelStore store(const std::string& content = kContent) {
-    return {root_, {entry_}, [this, content](const CatalogueEntry& entry, const fs::path& folder) {
+    return {root_,
+            {entry_, folder_entry_},
+            [this, content](const CatalogueEntry& entry, const fs::path& folder) {
               ++fetches_;
-              write_text(folder / entry.file(), content);
+              if (entry.is_folder()) {
+                write_text(folder / "config.json", "{}");
+                write_text(folder / "1_Pooling/config.json", "{ }");
+              } else {
+                write_text(folder / entry.files[0].path, content);
+              }
             }};
   }
   ModelStore offline() {
-    return {root_, {entry_}, [](const CatalogueEntry&, const fs::path&) {
+    return {root_, {entry_, folder_entry_}, [](const CatalogueEntry&, const fs::path&) {
               throw core::error("pull", "no network");
             }};
   }
   static StoredModel pull(const ModelStore& models,
                           std::string_view argument,
                           std::string_view name = "") {
-    return models.pull(argument, name, [](std::string_view) {});
+    PullRequest request;
+    request.argument = argument;
+    request.name = name;
+    return models.pull(request);
   }
   static void expect_error(const std::function<void()>& action,
                            const std::vector<std::string>& parts) {
@@ -80,6 +100,7 @@ class ModelStoreTest : public testing::Test {
   fs::path base_;
   fs::path root_;
   CatalogueEntry entry_;
+  CatalogueEntry folder_entry_;
   int fetches_ = 0;
 };
 
@@ -95,7 +116,7 @@ TEST_F(ModelStoreTest, PullFetchesOnceAndThenWorksOffline) {
   EXPECT_EQ(pull(offline(), "tiny").path, model.path);
   EXPECT_EQ(fetches_, 1);
   ASSERT_EQ(offline().list().size(), 1U);
-  EXPECT_EQ(offline().list()[0].sha256, entry_.sha256);
+  EXPECT_EQ(offline().list()[0].files[0].sha256, entry_.files[0].sha256);
   EXPECT_EQ(offline().list()[0].source, "PyPI package 1");
   EXPECT_EQ(offline().resolve("tiny"), model.path);
   // Nothing but the model's folder is left.
@@ -131,7 +152,7 @@ TEST_F(ModelStoreTest, PullRepairsADamagedManifest) {
 TEST_F(ModelStoreTest, PullRefusesWhatDoesNotMatchTheChecksum) {
   std::string wrong = kContent;
   wrong[0] = 'X';
-  expect_error([&] { pull(store(wrong), "tiny"); }, {"sha256", entry_.sha256});
+  expect_error([&] { pull(store(wrong), "tiny"); }, {"sha256", entry_.files[0].sha256});
   expect_error([&] { pull(store("short"), "tiny"); }, {"5 bytes"});
   EXPECT_FALSE(store().find("tiny").has_value());
   EXPECT_TRUE(fs::is_empty(root_));
@@ -147,7 +168,7 @@ TEST_F(ModelStoreTest, PullLinksALocalFile) {
   const StoredModel model = pull(offline(), file.string());
   EXPECT_EQ(model.name, "My-model--v2-.Q4");
   EXPECT_TRUE(fs::equivalent(model.path, file));
-  EXPECT_EQ(model.sha256, formats::sha256_file(file));
+  EXPECT_EQ(model.files[0].sha256, formats::sha256_file(file));
   EXPECT_EQ(offline().resolve(model.name), model.path);
   EXPECT_NO_THROW(pull(offline(), file.string()));  // again: the same
   EXPECT_NO_THROW(pull(offline(), model.name));     // by its name: verified
@@ -156,6 +177,90 @@ TEST_F(ModelStoreTest, PullLinksALocalFile) {
   offline().remove(model.name);
   EXPECT_TRUE(fs::exists(file));
   EXPECT_EQ(offline().list().size(), 1U);
+}
+
+TEST_F(ModelStoreTest, PullFetchesAFolder) {
+  const StoredModel model = pull(store(), "folder");
+  EXPECT_TRUE(model.is_folder);
+  EXPECT_EQ(model.path, root_ / "folder");
+  EXPECT_EQ(model.bytes, 5);
+  EXPECT_EQ(read_text(model.path / "1_Pooling/config.json"), "{ }");
+  EXPECT_EQ(offline().resolve("folder"), model.path);
+  EXPECT_EQ(offline().find("folder")->files, model.files);
+  EXPECT_NO_THROW(pull(offline(), "folder"));
+  // Without its manifest it is known by its sizes, and adopted.
+  fs::remove(model.path / "model.json");
+  EXPECT_EQ(offline().resolve("folder"), model.path);
+  pull(offline(), "folder");
+  EXPECT_TRUE(fs::exists(model.path / "model.json"));
+  // Damage in any file is found and repaired.
+  write_text(model.path / "1_Pooling/config.json", "{!}");
+  expect_error([&] { offline().verify(model); }, {"1_Pooling/config.json", "sha256"});
+  pull(store(), "folder");
+  EXPECT_NO_THROW(offline().verify(model));
+  EXPECT_EQ(fetches_, 2);
+}
+
+TEST_F(ModelStoreTest, PullLinksALocalFolder) {
+  const fs::path folder = base_ / "My model";
+  write_text(folder / "config.json", "{}");
+  write_text(folder / "model.safetensors", "weights");
+  write_text(folder / "1_Pooling/config.json", "{ }");
+  write_text(folder / "optimizer.bin", "x");
+  const StoredModel model = pull(offline(), folder.string() + "/");
+  EXPECT_EQ(model.name, "My-model");
+  EXPECT_EQ(model.path, root_ / "My-model");
+  EXPECT_EQ(model.files.size(), 3U);
+  EXPECT_TRUE(fs::equivalent(model.path / "model.safetensors", folder / "model.safetensors"));
+  EXPECT_FALSE(fs::exists(model.path / "optimizer.bin"));
+  EXPECT_EQ(offline().resolve("My-model"), model.path);
+  EXPECT_EQ(offline().resolve(folder.string()), folder);
+  offline().remove("My-model");
+  EXPECT_FALSE(fs::exists(model.path));
+  EXPECT_EQ(read_text(folder / "model.safetensors"), "weights");
+}
+
+TEST_F(ModelStoreTest, RemoveLeavesWhatOthersPutThere) {
+  const StoredModel model = pull(store(), "folder");
+  write_text(model.path / "1_Pooling/notes", "mine");
+  store().remove("folder");
+  EXPECT_EQ(read_text(model.path / "1_Pooling/notes"), "mine");
+  EXPECT_FALSE(fs::exists(model.path / "config.json"));
+  EXPECT_TRUE(store().list().empty());
+  expect_error([&] { store().remove("folder"); }, {"folder", "none"});
+  EXPECT_TRUE(fs::exists(model.path / "1_Pooling/notes"));
+  EXPECT_NO_THROW(pull(store(), "folder"));
+}
+
+TEST_F(ModelStoreTest, ManifestsOfStrangersAreRefused) {
+  const auto problem = [&](const std::string& text) {
+    write_text(root_ / "evil" / "model.json", text);
+    return store().find("evil")->problem;
+  };
+  const auto with_file = [](const std::string& path, const std::string& bytes) {
+    return R"({"name":"evil","files":[{"path":")" + path + R"(","bytes":)" + bytes +
+           R"(,"sha256":""}],"bytes":2,"source":""})";
+  };
+  write_text(root_ / "evil" / "a", "xx");
+  EXPECT_EQ(problem(with_file("a", "2")), "");
+  for (const char* path : {"../evil/a", "/a", "..", ".", "", "b/../a", "a\\\\b", "a\\n"}) {
+    EXPECT_NE(problem(with_file(path, "2")).find("outside"), std::string::npos) << path;
+  }
+  for (const char* bytes : {"-1", "1e30", "9999999999999999999", "null", "\"2\"", "[2]"}) {
+    EXPECT_NE(problem(with_file("a", bytes)), "") << bytes;
+  }
+  for (const char* text : {"",
+                           "{",
+                           "[]",
+                           "3",
+                           R"({"files":[],"source":""})",
+                           R"({"files":{},"source":""})",
+                           R"({"files":[3],"source":""})",
+                           R"({"file":"a","sha256":"","bytes":2})"}) {
+    EXPECT_NE(problem(text).find("damaged"), std::string::npos) << text;
+  }
+  EXPECT_NE(problem(std::string(100'000, '[')).find("damaged"), std::string::npos);
+  EXPECT_NE(problem(std::string(3 << 20, ' ')).find("damaged"), std::string::npos);
 }
 
 TEST_F(ModelStoreTest, PullRefusesOtherFilesAndTakenNames) {
@@ -226,9 +331,19 @@ TEST_F(ModelStoreTest, RemoveForgetsTheModel) {
 TEST(ModelCatalogue, EntriesAreWellFormed) {
   for (const CatalogueEntry& entry : model_catalogue()) {
     EXPECT_TRUE(is_model_name(entry.name));
-    EXPECT_EQ(entry.sha256.size(), 64U);
-    EXPECT_GT(entry.bytes, 0);
-    EXPECT_TRUE(entry.file().ends_with(".gguf"));
+    ASSERT_FALSE(entry.files.empty());
+    for (const CatalogueFile& file : entry.files) {
+      EXPECT_EQ(file.sha256.size(), 64U);
+      EXPECT_GT(file.bytes, 0);
+      EXPECT_TRUE(is_hub_path(file.path));
+      EXPECT_TRUE(("/" + file.member).ends_with("/" + file.path));
+    }
+    const auto named = [&](const std::string& path) {
+      return std::any_of(entry.files.begin(), entry.files.end(), [&](const CatalogueFile& file) {
+        return file.path == path;
+      });
+    };
+    EXPECT_EQ(entry.is_folder(), named("config.json")) << entry.name;
   }
 }
 

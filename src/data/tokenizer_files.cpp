@@ -2,198 +2,240 @@
 
 #include <algorithm>
 #include <array>
-#include <utility>
+#include <string_view>
 
 #include "core/error.h"
-#include "formats/quote_untrusted.h"
+#include "core/json.h"
+#include "core/mapped_file.h"
+#include "data/json_place.h"
+#include "data/sentencepiece_model.h"
+#include "data/tokenizer_json.h"
 
 namespace adze::data {
+
 namespace {
 
-using formats::GgufFile;
-using formats::quote_untrusted;
+using nlohmann::json;
+using text::TokenizerSpec;
+using text::TokenKind;
 
-constexpr std::string_view kModelKey = "tokenizer.ggml.model";
-constexpr std::string_view kPreTokenizerKey = "tokenizer.ggml.pre";
-constexpr std::string_view kTokensKey = "tokenizer.ggml.tokens";
-constexpr std::string_view kKindsKey = "tokenizer.ggml.token_type";
-constexpr std::string_view kMergesKey = "tokenizer.ggml.merges";
-constexpr std::string_view kBeginKey = "tokenizer.ggml.bos_token_id";
-constexpr std::string_view kEndKey = "tokenizer.ggml.eos_token_id";
-constexpr std::string_view kUnknownKey = "tokenizer.ggml.unknown_token_id";
-constexpr std::string_view kPaddingKey = "tokenizer.ggml.padding_token_id";
-constexpr std::string_view kAddBeginKey = "tokenizer.ggml.add_bos_token";
-constexpr std::string_view kTemplateKey = "tokenizer.chat_template";
-
-// The largest vocabularies in use have about 2^18 tokens and 2^19 merges. The bound keeps our copy
-// of a hostile file's lists within 64 MiB.
+constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
 constexpr size_t kMaxEntries = size_t{1} << 20;
 
-[[noreturn]] void fail(const GgufFile& file,
-                       std::string_view key,
-                       std::string_view expected,
-                       std::string_view found) {
-  throw core::error(
-      "tokenizer", "{}: {}: expected {}, got {}", file.path().string(), key, expected, found);
+std::string_view text_of(const core::MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
-std::string require_string(const GgufFile& file, std::string_view key, std::string_view expected) {
-  auto value = file.find_string(key);
-  if (!value) {
-    fail(file, key, expected, "no such key");
+// An object; a missing file is an empty one.
+json read_object(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) {
+    return json::object();
   }
-  return *std::move(value);
+  const core::MappedFile file(path);
+  json parsed = core::parse_json(text_of(file), path.string());
+  if (!parsed.is_object()) {
+    throw core::error("tokenizer", "{}: expected an object", path.string());
+  }
+  return parsed;
 }
 
-const std::vector<std::string>& require_strings(const GgufFile& file, std::string_view key) {
-  const auto* list = file.find_strings(key);
-  if (list == nullptr) {
-    fail(file, key, "a list of strings", "no such key");
-  }
-  if (list->empty() || list->size() > kMaxEntries) {
-    fail(file, key, fmt::format("1 to {} entries", kMaxEntries), std::to_string(list->size()));
-  }
-  return *list;
-}
-
-// Embedding rows and vocabulary must agree, or an id would read beyond the table.
-void check_vocabulary_size(const GgufFile& file, size_t num_tokens) {
-  const auto found = fmt::format("{} tokens", num_tokens);
-  if (const auto architecture = file.find_string("general.architecture")) {
-    const auto declared = file.find_integer(*architecture + ".vocab_size");
-    if (declared && !std::cmp_equal(*declared, num_tokens)) {
-      fail(file, kTokensKey, fmt::format("vocab_size, {}", *declared), found);
+// tokenizer_config.json, with what older folders keep in special_tokens_map.json.
+struct Configuration {
+  explicit Configuration(const std::filesystem::path& folder)
+      : file((folder / "tokenizer_config.json").string()),
+        json(read_object(folder / "tokenizer_config.json")) {
+    const nlohmann::json map = read_object(folder / "special_tokens_map.json");
+    for (const auto& [name, value] : map.items()) {
+      if (!json.contains(name) || json[name].is_null()) {
+        json[name] = value;
+      }
     }
   }
-  if (const auto* embedding = file.find_tensor("token_embd.weight")) {
-    if (!std::cmp_equal(embedding->shape.front(), num_tokens)) {
-      fail(file,
-           kTokensKey,
-           fmt::format("one a row of token_embd.weight, {}", embedding->shape[0]),
-           found);
+
+  JsonPlace at(const char* name) const { return JsonPlace(json, file).at(name); }
+
+  // "<s>" or {"content": "<s>", ...}
+  std::optional<std::string> token(const char* name) const {
+    JsonPlace place = at(name);
+    if (place.json().is_object()) {
+      place = place.at("content");
     }
+    return place.is_null() ? std::nullopt : std::optional(place.text());
+  }
+
+  std::string file;
+  nlohmann::json json;
+};
+
+std::optional<int32_t> find(const TokenizerSpec& spec, const std::optional<std::string>& text) {
+  const auto found =
+      text ? std::find(spec.tokens.begin(), spec.tokens.end(), *text) : spec.tokens.end();
+  return found == spec.tokens.end()
+             ? std::nullopt
+             : std::optional(static_cast<int32_t>(found - spec.tokens.begin()));
+}
+
+// `transformers` makes every token that the configuration names one that is matched as a whole.
+void add_special(TokenizerSpec& spec, std::optional<int32_t> id) {
+  if (!id || !spec.added_tokens) {
+    return;
+  }
+  auto& added = *spec.added_tokens;
+  if (std::none_of(added.begin(), added.end(), [&](const auto& token) { return token.id == *id; })) {
+    added.push_back({.id = *id});
+    TokenKind& kind = spec.kinds[static_cast<size_t>(*id)];
+    kind = kind == TokenKind::kUnknown ? kind : TokenKind::kControl;
   }
 }
 
-text::TokenKind token_kind(const GgufFile& file, size_t index, int64_t number) {
-  // Numbered from 1 in the file; 0 stands for "undefined", which no tokenizer can act on.
-  constexpr std::array kKinds = {text::TokenKind::kNormal,
-                                 text::TokenKind::kUnknown,
-                                 text::TokenKind::kControl,
-                                 text::TokenKind::kUserDefined,
-                                 text::TokenKind::kUnused,
-                                 text::TokenKind::kByte};
-  if (number < 1 || number > static_cast<int64_t>(kKinds.size())) {
-    fail(file,
-         fmt::format("{}[{}]", kKindsKey, index),
-         fmt::format("1 to {}", kKinds.size()),
-         std::to_string(number));
-  }
-  return kKinds[static_cast<size_t>(number - 1)];
-}
-
-// "<0x00>" to "<0xFF>"
-bool is_byte_token(std::string_view text) {
-  const auto is_digit = [](char character) {
-    return (character >= '0' && character <= '9') || (character >= 'A' && character <= 'F');
+void apply_names(const Configuration& configuration, TokenizerSpec& spec) {
+  const auto id = [&](const char* name) {
+    const auto found = find(spec, configuration.token(name));
+    add_special(spec, found);
+    return found;
   };
-  return text.size() == 6 && text.starts_with("<0x") && text.ends_with('>') && is_digit(text[3]) &&
-         is_digit(text[4]);
+  const auto begin = id("bos_token");
+  const auto end = id("eos_token");
+  const auto separator = id("sep_token");
+  const auto first = id("cls_token");
+  const auto unknown = id("unk_token");
+  const auto padding = id("pad_token");
+  id("mask_token");
+  if (spec.add_end_of_text && end && end != spec.end_of_text) {
+    spec.separator = spec.end_of_text;  // what the post-processor adds
+  } else if (separator && !end) {
+    spec.separator = separator;
+  }
+  if (!spec.add_begin_of_text) {
+    spec.begin_of_text = begin ? begin : first ? first : spec.begin_of_text;
+  }
+  const bool keeps_end = spec.add_end_of_text && !end;
+  spec.end_of_text = end ? end : keeps_end || !separator ? spec.end_of_text : separator;
+  spec.unknown = spec.unknown ? spec.unknown : unknown;
+  spec.padding = padding ? padding : spec.padding;
+  const JsonPlace add_begin = configuration.at("add_bos_token");
+  if (!add_begin.is_null() && begin) {
+    spec.add_begin_of_text = add_begin.flag_or(false);
+    spec.begin_of_text = begin;
+  }
+  const JsonPlace add_end = configuration.at("add_eos_token");
+  if (!add_end.is_null() && end) {
+    spec.add_end_of_text = add_end.flag_or(false);
+    spec.separator = spec.add_end_of_text ? std::nullopt : spec.separator;
+  }
 }
 
-std::vector<text::TokenKind> token_kinds(const GgufFile& file,
-                                         const std::vector<std::string>& tokens) {
-  const auto numbers = file.find_integers(kKindsKey);
-  if (!numbers) {
-    return std::vector<text::TokenKind>(tokens.size(), text::TokenKind::kNormal);
+// Tokens beside those of tokenizer.model: {"32000": {"content": "<|user|>", "special": true}}.
+void add_configured_tokens(const Configuration& configuration, TokenizerSpec& spec) {
+  const JsonPlace place = configuration.at("added_tokens_decoder");
+  if (place.is_null()) {
+    return;
   }
-  if (numbers->size() != tokens.size()) {
-    fail(file,
-         kKindsKey,
-         fmt::format("{} entries, one a token", tokens.size()),
-         std::to_string(numbers->size()));
+  if (!place.json().is_object()) {
+    place.fail("an object");
   }
-  std::vector<text::TokenKind> kinds;
-  kinds.reserve(tokens.size());
-  for (size_t index = 0; index < tokens.size(); ++index) {
-    kinds.push_back(token_kind(file, index, (*numbers)[index]));
-    if (kinds.back() == text::TokenKind::kByte && !is_byte_token(tokens[index])) {
-      fail(file,
-           fmt::format("{}[{}]", kTokensKey, index),
-           "a byte token, <0x00> to <0xFF>",
-           quote_untrusted(tokens[index]));
+  std::vector<text::AddedToken> added;
+  std::vector<bool> is_added;
+  for (const auto& [name, value] : place.json().items()) {
+    const JsonPlace token(value, configuration.file, "added_tokens_decoder");
+    const bool digits = !name.empty() && name.size() < 8 &&
+                        name.find_first_not_of("0123456789") == std::string::npos;
+    const size_t id = digits ? static_cast<size_t>(std::stoul(name)) : kMaxEntries;
+    if (id >= kMaxEntries) {
+      place.fail(fmt::format("ids of 0 to {}", kMaxEntries - 1));
+    }
+    if (id >= spec.tokens.size()) {
+      spec.tokens.resize(id + 1);
+      spec.kinds.resize(id + 1, TokenKind::kUnused);
+      spec.scores.resize(id + 1, 0);
+    }
+    is_added.resize(spec.tokens.size());
+    is_added[id] = true;
+    const bool special = token.at("special").flag_or(false);
+    const bool unknown = spec.kinds[id] == TokenKind::kUnknown;
+    spec.tokens[id] = token.at("content").text();
+    spec.kinds[id] = unknown   ? TokenKind::kUnknown
+                     : special ? TokenKind::kControl
+                               : TokenKind::kUserDefined;
+    added.push_back({.id = static_cast<int32_t>(id),
+                     .normalized = token.at("normalized").flag_or(!special),
+                     .left_strip = token.at("lstrip").flag_or(false),
+                     .right_strip = token.at("rstrip").flag_or(false),
+                     .single_word = token.at("single_word").flag_or(false)});
+  }
+  // SentencePiece's own control tokens stay what they are.
+  for (size_t id = 0; id < spec.tokens.size(); ++id) {
+    const bool control =
+        spec.kinds[id] == TokenKind::kControl || spec.kinds[id] == TokenKind::kUnknown;
+    if (control && !(id < is_added.size() && is_added[id])) {
+      added.push_back({.id = static_cast<int32_t>(id)});
     }
   }
-  return kinds;
+  spec.added_tokens = std::move(added);
 }
 
-const std::vector<std::string>& token_merges(const GgufFile& file) {
-  const auto& merges = require_strings(file, kMergesKey);
-  for (size_t index = 0; index < merges.size(); ++index) {
-    const std::string& merge = merges[index];
-    const size_t space = merge.find(' ');
-    if (space == 0 || space == std::string::npos || space + 1 == merge.size() ||
-        merge.find(' ', space + 1) != std::string::npos) {
-      fail(file,
-           fmt::format("{}[{}]", kMergesKey, index),
-           "two parts with one space between them",
-           quote_untrusted(merge));
-    }
-  }
-  return merges;
-}
-
-std::optional<int32_t> token_id(const GgufFile& file, std::string_view key, size_t num_tokens) {
-  const auto id = file.find_integer(key);
-  if (!id) {
-    return std::nullopt;
-  }
-  if (*id < 0 || !std::cmp_less(*id, num_tokens)) {
-    fail(file, key, fmt::format("0 to {}", num_tokens - 1), std::to_string(*id));
-  }
-  return static_cast<int32_t>(*id);
-}
-
-// Families whose files may leave the flag out although their tokenizer sets it.
-bool adds_begin_by_default(std::string_view pre_tokenizer) {
-  constexpr std::array<std::string_view, 5> kFamilies = {
-      "llama-bpe", "llama3", "llama-v3", "falcon3", "tekken"};
-  return std::find(kFamilies.begin(), kFamilies.end(), pre_tokenizer) != kFamilies.end();
+TokenizerSpec read_sentencepiece(const std::filesystem::path& path,
+                                 const Configuration& configuration) {
+  const core::MappedFile file(path);
+  TokenizerSpec spec = sentencepiece_spec(text_of(file), path.string());
+  // Classes of `transformers` that add a token where the configuration does not say.
+  const std::string kind = configuration.at("tokenizer_class").text_or("");
+  const auto has = [&](std::string_view name) { return kind.find(name) != std::string::npos; };
+  spec.add_begin_of_text = spec.begin_of_text && (has("Llama") || has("Gemma"));
+  spec.add_end_of_text = spec.end_of_text && has("T5");
+  add_configured_tokens(configuration, spec);
+  return spec;
 }
 
 }  // namespace
 
-text::TokenizerSpec tokenizer_spec(const GgufFile& file) {
-  text::TokenizerSpec spec;
-  constexpr std::string_view kSupportedModels = "\"gpt2\" (byte-level BPE)";
-  spec.model = require_string(file, kModelKey, kSupportedModels);
-  if (spec.model != "gpt2") {
-    fail(file,
-         kModelKey,
-         kSupportedModels,
-         quote_untrusted(spec.model) + ", which is not supported yet");
+TokenizerSpec tokenizer_spec(const std::filesystem::path& folder) {
+  const Configuration configuration(folder);
+  const std::filesystem::path json_path = folder / "tokenizer.json";
+  const std::filesystem::path model_path = folder / "tokenizer.model";
+  TokenizerSpec spec;
+  if (std::filesystem::exists(json_path)) {
+    const core::MappedFile file(json_path);
+    const json root = core::parse_json(text_of(file), json_path.string());
+    spec = tokenizer_from_json(root, json_path.string());
+  } else if (std::filesystem::exists(model_path)) {
+    spec = read_sentencepiece(model_path, configuration);
+  } else {
+    throw core::error("tokenizer",
+                      "{}: expected tokenizer.json or tokenizer.model, found neither",
+                      folder.string());
   }
-  // No default: a tokenizer that differs in one rule scores low and reports no error.
-  spec.pre_tokenizer = require_string(file, kPreTokenizerKey, "the name of the pre-tokenizer");
-  spec.tokens = require_strings(file, kTokensKey);
-  check_vocabulary_size(file, spec.tokens.size());
-  spec.kinds = token_kinds(file, spec.tokens);
-  spec.merges = token_merges(file);
-  spec.begin_of_text = token_id(file, kBeginKey, spec.tokens.size());
-  spec.end_of_text = token_id(file, kEndKey, spec.tokens.size());
-  spec.unknown = token_id(file, kUnknownKey, spec.tokens.size());
-  spec.padding = token_id(file, kPaddingKey, spec.tokens.size());
-  spec.add_begin_of_text =
-      file.find_bool(kAddBeginKey)
-          .value_or(adds_begin_by_default(spec.pre_tokenizer) && spec.begin_of_text.has_value());
-  if (spec.add_begin_of_text && !spec.begin_of_text) {
-    fail(file, kAddBeginKey, fmt::format("false without {}", kBeginKey), "true");
-  }
+  apply_names(configuration, spec);
   return spec;
 }
 
-std::optional<std::string> chat_template_source(const GgufFile& file) {
-  return file.find_string(kTemplateKey);
+std::optional<std::string> chat_template_source(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "chat_template.jinja";
+  if (std::filesystem::exists(path)) {
+    const core::MappedFile file(path);
+    if (file.bytes().size() > kMaxTemplateBytes) {
+      throw core::error("tokenizer",
+                        "{}: expected at most {} bytes, got {}",
+                        path.string(),
+                        kMaxTemplateBytes,
+                        file.bytes().size());
+    }
+    return std::string(text_of(file));
+  }
+  const Configuration configuration(folder);
+  const JsonPlace place = configuration.at("chat_template");
+  if (place.is_null()) {
+    return std::nullopt;
+  }
+  if (!place.json().is_array()) {
+    return place.text();
+  }
+  for (const JsonPlace& element : place.elements()) {
+    if (element.at("name").text() == "default") {
+      return element.at("template").text();
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace adze::data

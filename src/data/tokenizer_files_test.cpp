@@ -1,5 +1,6 @@
 #include "data/tokenizer_files.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <string_view>
@@ -44,7 +45,9 @@ void with_file(const std::map<std::string, GgufValue>& model,
                const std::function<void(const formats::GgufFile&)>& use) {
   const auto path = std::filesystem::temp_directory_path() /
                     ("adze-tokenizer-" + std::to_string(::getpid()) + ".gguf");
-  formats::write_gguf(path, {model.begin(), model.end()}, tensors);
+  std::vector<formats::TensorOutput> outputs;
+  std::ranges::transform(tensors, std::back_inserter(outputs), formats::copy_of);
+  formats::write_gguf(path, {model.begin(), model.end()}, outputs);
   const formats::GgufFile file(path);
   std::filesystem::remove(path);  // the mapping stays
   use(file);
@@ -84,7 +87,7 @@ void expect_refused(const std::string& key,
 TEST(TokenizerFiles, ReadsEveryField) {
   const auto spec = spec_of(small_model());
   using Kind = text::TokenKind;
-  EXPECT_EQ(spec.model, "gpt2");
+  EXPECT_EQ(spec.model, text::TokenizerModel::kMergedPairs);
   EXPECT_EQ(spec.pre_tokenizer, "smollm");
   EXPECT_EQ(spec.tokens, (Strings{"<unk>", "<|im_start|>", "a", "b", "ab", "<0x0A>"}));
   EXPECT_EQ(spec.kinds,
@@ -148,7 +151,8 @@ TEST(TokenizerFiles, FamiliesThatBeginWithATokenDoSoByDefault) {
 TEST(TokenizerFiles, RefusesOtherModels) {
   const std::string key = "tokenizer.ggml.model";
   expect_refused(key, std::nullopt, {"[tokenizer]", key, "gpt2", "no such key"});
-  expect_refused(key, std::string("llama"), {"\"llama\", which is not supported yet"});
+  expect_refused(key, std::string("llama"), {"tokenizer.ggml.scores", "got none"});
+  expect_refused(key, std::string("rwkv"), {"\"rwkv\""});
   expect_refused(key, std::string("x\ny"), {"\"x\\x0ay\""});
   expect_refused(key, uint32_t{1}, {"[gguf]", key, "expected a string, got uint32 1"});
   expect_refused("tokenizer.ggml.pre", std::nullopt, {"tokenizer.ggml.pre", "no such key"});

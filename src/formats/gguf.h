@@ -16,6 +16,7 @@
 
 #include "core/mapped_file.h"
 #include "formats/stored_tensor.h"
+#include "formats/tensor_output.h"
 
 namespace adze::formats {
 
@@ -84,9 +85,10 @@ class GgufFile {
 };
 
 // Writes v3, atomically, tensor data aligned to 32 bytes, or to general.alignment where the
-// metadata has it. Throws core::Error (full disk, ...).
+// metadata has it. Tensors have 1 to 4 dimensions, none of them 0; they are filled in order, one at
+// a time. Throws core::Error (full disk, ...).
 void write_gguf(const std::filesystem::path& path,
                 const std::vector<std::pair<std::string, GgufValue>>& metadata,
-                const std::vector<StoredTensor>& tensors);
+                const std::vector<TensorOutput>& tensors);
 
 }  // namespace adze::formats

@@ -69,6 +69,8 @@ TEST(GgufCorrupt, Counts) {
   expect_refused(GgufBytes().header(3, 0).zeros(66), {"tensor count", "0 to 2, got 3"});
   expect_refused(GgufBytes().header(0, 3).zeros(28), {"metadata count", "0 to 2, got 3"});
   expect_refused(GgufBytes().header(0, 65537).zeros(2 << 20), {"0 to 65536, got 65537"});
+  expect_refused(GgufBytes().header((1 << 20) + 1, 0).zeros(size_t{38} << 20),
+                 {"tensor count", "0 to 1048576, got 1048577"});
   // Enough bytes at the start, but the metadata uses them up.
   expect_refused(GgufBytes().header(1, 1).key("key", kString).text("twenty-two characters!"),
                  {"tensor count", "0 to 0, got 1"});

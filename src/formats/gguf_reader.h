@@ -15,7 +15,7 @@ namespace adze::formats {
 struct GgufContents {
   std::map<std::string, GgufValue> metadata;
   std::vector<StoredTensor> tensors;  // their data points into the bytes that were read
-  std::vector<uint32_t> by_name;    // indices into tensors, sorted by name
+  std::vector<uint32_t> by_name;      // indices into tensors, sorted by name
 };
 
 // `file` is what errors call the file.

@@ -1,5 +1,6 @@
 #include "formats/gguf.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -93,8 +94,8 @@ TEST(Gguf, WrittenFilesReadBackUnchanged) {
   const std::vector<std::byte> blocks(3 * 2 * 20, std::byte{0x5A});
   write_gguf(file.path(),
              every_type(),
-             {{"floats", TensorType::kF32, {2, 3}, std::as_bytes(std::span(floats))},
-              {"blocks", TensorType::kQ4_1, {3, 2, 32}, blocks}});
+             {copy_of({"floats", TensorType::kF32, {2, 3}, std::as_bytes(std::span(floats))}),
+              copy_of({"blocks", TensorType::kQ4_1, {3, 2, 32}, blocks})});
 
   const GgufFile read(file.path());
   const Metadata expected = every_type();
@@ -121,8 +122,8 @@ TEST(Gguf, WriterLaysBytesOutAsDocumented) {
   const std::vector<float> values = {1, 2};
   write_gguf(file.path(),
              {{"key", uint32_t{7}}, {"list", GgufArray{std::vector<std::string>{"a"}}}},
-             {{"t", TensorType::kF32, {1, 2}, std::as_bytes(std::span(values))},
-              {"u", TensorType::kF32, {2}, std::as_bytes(std::span(values))}});
+             {copy_of({"t", TensorType::kF32, {1, 2}, std::as_bytes(std::span(values))}),
+              copy_of({"u", TensorType::kF32, {2}, std::as_bytes(std::span(values))})});
   GgufBytes expected;
   expected.header(2, 2).key("key", 4).number<uint32_t>(7);
   expected.key("list", 9).number<uint32_t>(8).number<uint64_t>(1).text("a");
@@ -135,9 +136,10 @@ TEST(Gguf, WriterKeepsAGivenAlignment) {
   const TemporaryFile file("alignment.gguf");
   const std::vector<float> values = {1, 2};
   const auto data = std::as_bytes(std::span(values));
-  write_gguf(file.path(),
-             {{"general.alignment", uint32_t{256}}},
-             {{"t", TensorType::kF32, {2}, data}, {"u", TensorType::kF32, {2}, data}});
+  write_gguf(
+      file.path(),
+      {{"general.alignment", uint32_t{256}}},
+      {copy_of({"t", TensorType::kF32, {2}, data}), copy_of({"u", TensorType::kF32, {2}, data})});
   const GgufFile read(file.path());
   const auto& tensors = read.tensors();
   EXPECT_EQ(tensors[1].data.data() - tensors[0].data.data(), 256);
@@ -149,7 +151,9 @@ TEST(Gguf, WriterRefusesWhatTheReaderWould) {
   const std::vector<float> values = {1, 2};
   const auto data = std::as_bytes(std::span(values));
   const auto refused = [&](const Metadata& metadata, const std::vector<StoredTensor>& tensors) {
-    EXPECT_THROW(write_gguf(file.path(), metadata, tensors), core::CheckFailure);
+    std::vector<TensorOutput> outputs;
+    std::ranges::transform(tensors, std::back_inserter(outputs), copy_of);
+    EXPECT_THROW(write_gguf(file.path(), metadata, outputs), core::CheckFailure);
     EXPECT_FALSE(std::filesystem::exists(file.path()));
   };
   refused({{"", true}}, {});

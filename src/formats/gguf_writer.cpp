@@ -80,7 +80,7 @@ uint64_t choose_alignment(const Metadata& metadata) {
   return kGgufDefaultAlignment;
 }
 
-void check_tensor(const StoredTensor& tensor) {
+void check_tensor(const TensorOutput& tensor) {
   core::check(!tensor.name.empty() && tensor.name.size() <= kGgufMaxNameBytes,
               "tensor name of ",
               tensor.name.size(),
@@ -90,30 +90,15 @@ void check_tensor(const StoredTensor& tensor) {
               " has ",
               tensor.shape.size(),
               " dimensions");
-  const int64_t columns = tensor.shape.back();
-  core::check(columns % core::info(tensor.type).block_elements == 0,
-              tensor.name,
-              " has ",
-              columns,
-              " columns, not whole blocks");
-  int64_t expected = core::row_bytes(tensor.type, columns);
-  for (size_t axis = 0; axis + 1 < tensor.shape.size(); ++axis) {
-    expected *= tensor.shape[axis];
-  }
-  core::check(expected > 0 && static_cast<uint64_t>(expected) == tensor.data.size(),
-              tensor.name,
-              " needs ",
-              expected,
-              " bytes, got ",
-              tensor.data.size());
+  core::check(output_bytes(tensor) > 0, tensor.name, " has no values");
 }
 
 void append_tensors(std::string& out,
-                    const std::vector<StoredTensor>& tensors,
+                    const std::vector<TensorOutput>& tensors,
                     uint64_t alignment) {
   std::set<std::string_view> names;
   uint64_t offset = 0;
-  for (const StoredTensor& tensor : tensors) {
+  for (const TensorOutput& tensor : tensors) {
     check_tensor(tensor);
     core::check(names.insert(tensor.name).second, "duplicate tensor ", tensor.name);
     append_text(out, tensor.name);
@@ -123,7 +108,7 @@ void append_tensors(std::string& out,
     }
     append(out, static_cast<uint32_t>(tensor.type));
     append(out, offset);
-    offset = align_up(offset + tensor.data.size(), alignment);
+    offset = align_up(offset + output_bytes(tensor), alignment);
   }
 }
 
@@ -131,7 +116,7 @@ void append_tensors(std::string& out,
 
 void write_gguf(const std::filesystem::path& path,
                 const Metadata& metadata,
-                const std::vector<StoredTensor>& tensors) {
+                const std::vector<TensorOutput>& tensors) {
   // What the reader refuses must not be written.
   core::check(metadata.size() <= kGgufMaxMetadata, metadata.size(), " metadata keys");
   core::check(tensors.size() <= kGgufMaxTensors, tensors.size(), " tensors");
@@ -146,9 +131,10 @@ void write_gguf(const std::filesystem::path& path,
 
   core::AtomicFile file(path);
   file.write(header);
-  for (const StoredTensor& tensor : tensors) {
-    file.write(tensor.data);
-    file.write(std::string(align_up(tensor.data.size(), alignment) - tensor.data.size(), '\0'));
+  for (const TensorOutput& tensor : tensors) {
+    const auto bytes = filled_bytes(tensor);
+    file.write(bytes);
+    file.write(std::string(align_up(bytes.size(), alignment) - bytes.size(), '\0'));
   }
   file.commit();
 }

@@ -34,6 +34,11 @@ int64_t pool_bytes(const kv::KvStore& store,
   return 2 * slots * pages * std::max(store.raw_page_bytes(), store.sealed_page_bytes());
 }
 
+// Positions that rows may be rotated to, for ropes that stretch with the context.
+int64_t rope_context(const kv::KvPolicy& policy, int64_t context) {
+  return policy.needs().rank_positions ? most_cached(policy, context) : context;
+}
+
 }  // namespace
 
 struct Generator::Implementation {
@@ -55,7 +60,7 @@ struct Generator::Implementation {
         policy(kv::make_policy(options.kv_policy)),
         num_slots(static_cast<int64_t>(model->spec.owning_layers().size())),
         pool(pool_bytes(*store, *policy, num_slots, context)),
-        rotation(model->spec.head_dim, model->spec.rope_base) {}
+        rotation(model->spec, rope_context(*policy, context)) {}
 
   // Logits of the token after the last of `tokens`.
   at::Tensor next_logits(kv::Sequence& sequence,
@@ -100,6 +105,11 @@ double GenerationResult::decode_tokens_per_second() const {
 
 Generator::Generator(std::shared_ptr<const model::Model> model, const CacheOptions& options) {
   options.validate();
+  if (!model->spec.causal) {
+    throw core::error("model",
+                      "expected a model that writes text, got the encoder {}; adze embed uses it",
+                      model->spec.name);
+  }
   implementation_ = std::make_unique<Implementation>(std::move(model), options);
   const Implementation& self = *implementation_;
   const int64_t trained = std::max(self.context, self.model->spec.context_length);

@@ -4,10 +4,8 @@
 #include <utility>
 
 #include "core/error.h"
-#include "data/tokenizer_files.h"
-#include "formats/gguf.h"
-#include "model/gguf_model.h"
-#include "model/model.h"
+#include "model/checkpoint.h"
+#include "model/load_model.h"
 
 namespace adze::infer {
 namespace {
@@ -19,24 +17,30 @@ std::string token_text(const text::Tokenizer& tokenizer, std::optional<int32_t> 
 }  // namespace
 
 LoadedModel load_model(const std::filesystem::path& path) {
-  const formats::GgufFile file(path);
+  const model::Checkpoint checkpoint = model::open_checkpoint(path);
   // The tokenizer's tables take about as long as packing a small model; they share nothing.
-  auto tokenizer =
-      std::async(std::launch::async, [&] { return text::Tokenizer(data::tokenizer_spec(file)); });
-  auto weights = model::load_gguf_model(file);
+  auto tokenizer = std::async(std::launch::async,
+                              [&] { return text::Tokenizer(model::read_tokenizer(checkpoint)); });
+  auto weights = model::load_model(checkpoint);
   std::optional<text::ChatTemplate> chat_template;
-  if (auto source = data::chat_template_source(file)) {
+  if (auto source = model::read_chat_template(checkpoint)) {
     chat_template.emplace(std::move(*source));
   }
   LoadedModel loaded{std::move(weights), tokenizer.get(), std::move(chat_template)};
   if (loaded.tokenizer.vocab_size() > loaded.model->spec.vocab_size) {
-    throw core::error("gguf",
+    throw core::error("model",
                       "{}: expected at most {} tokens (rows of the embedding), got {}",
                       path.string(),
                       loaded.model->spec.vocab_size,
                       loaded.tokenizer.vocab_size());
   }
   return loaded;
+}
+
+nlohmann::ordered_json template_values(const text::Tokenizer& tokenizer) {
+  const text::TokenizerSpec& spec = tokenizer.spec();
+  return {{"bos_token", token_text(tokenizer, spec.begin_of_text)},
+          {"eos_token", token_text(tokenizer, spec.end_of_text)}};
 }
 
 std::string render_chat(const LoadedModel& loaded,
@@ -51,12 +55,10 @@ std::string render_chat(const LoadedModel& loaded,
   for (const ChatMessage& message : messages) {
     list.push_back({{"role", message.role}, {"content", message.content}});
   }
-  const text::TokenizerSpec& spec = loaded.tokenizer.spec();
-  return loaded.chat_template->render(
-      {{"messages", std::move(list)},
-       {"add_generation_prompt", add_generation_prompt},
-       {"bos_token", token_text(loaded.tokenizer, spec.begin_of_text)},
-       {"eos_token", token_text(loaded.tokenizer, spec.end_of_text)}});
+  nlohmann::ordered_json values = template_values(loaded.tokenizer);
+  values["messages"] = std::move(list);
+  values["add_generation_prompt"] = add_generation_prompt;
+  return loaded.chat_template->render(values);
 }
 
 void add_begin_of_text(const text::Tokenizer& tokenizer, std::vector<int32_t>& tokens) {

@@ -1,11 +1,13 @@
 #pragma once
-// A model file with all that text needs: weights, tokenizer, chat template.
+// A model with all that text needs: weights, tokenizer, chat template.
 
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -22,7 +24,7 @@ struct LoadedModel {
   std::optional<text::ChatTemplate> chat_template;
 };
 
-// Reads the file; weights and tokenizer at once. Throws core::Error that names file, field and
+// A GGUF file or a Hugging Face folder; weights and tokenizer at once. Throws core::Error that names file, field and
 // legal range.
 LoadedModel load_model(const std::filesystem::path& path);
 
@@ -30,6 +32,9 @@ struct ChatMessage {
   std::string role;  // "system", "user", "assistant"
   std::string content;
 };
+
+// What templates read beside the messages: the texts of the begin and end tokens.
+nlohmann::ordered_json template_values(const text::Tokenizer& tokenizer);
 
 // The messages as the model was trained to see them, ending where the assistant's answer begins if
 // `add_generation_prompt`. Throws core::Error: no template, or what the template itself refuses.

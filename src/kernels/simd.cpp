@@ -33,7 +33,11 @@ std::vector<std::string> supported_isas() {
 }
 
 std::string active_isa() {
-  return supported_isas().front();
+  const std::vector<std::string> names = supported_isas();
+  if (names.empty()) {
+    throw core::error("cpu", "expected a CPU with AVX2 and FMA, got one without");
+  }
+  return names.front();
 }
 
 void force_isa(std::string_view name) {

@@ -1,6 +1,5 @@
 #include "kv/cache_registry.h"
 
-#include <cmath>
 #include <utility>
 
 #include "core/error.h"
@@ -12,7 +11,8 @@ kernels::AttentionShape attention_shape(const model::ModelSpec& spec) {
   return {.heads = spec.heads,
           .kv_heads = spec.kv_heads,
           .head_dim = spec.head_dim,
-          .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim)))};
+          .scale = static_cast<float>(spec.score_scale()),
+          .softcap = static_cast<float>(spec.attention_softcap)};
 }
 
 StoreEntry plain_store(core::TensorType type, std::string summary) {

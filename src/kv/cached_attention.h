@@ -29,14 +29,21 @@ class CachedAttention : public model::AttentionContext {
                     const at::Tensor& value) override;
 
  private:
-  void rotate_rows(int64_t first, int64_t count, int64_t row, int64_t heads, float* rows);
-  void attend_groups(int64_t slot, const float* query, float* output);
+  void rotate_rows(const kernels::RopeTable& table,
+                   int64_t first,
+                   int64_t count,
+                   int64_t row,
+                   int64_t heads,
+                   float* rows);
+  const int32_t* first_visible(const SlotPages& slot, int64_t rows, int64_t window);
+  void attend_groups(int64_t layer, const float* query, float* output);
 
   const model::ModelSpec& spec_;
   Rotation& rotation_;
   std::vector<StepRows> step_;
   std::vector<int64_t> slot_of_layer_;
   std::vector<int64_t> positions_;  // reused by rotate_rows
+  std::vector<std::vector<int32_t>> first_visible_;  // of the attend in progress
 };
 
 }  // namespace adze::kv

@@ -44,6 +44,10 @@ struct SequenceRows {
   const float* query;  // [rows, heads, head_dim], rotated
   float* output;       // [rows, heads, head_dim]
   int64_t rows;
+  // Rank of the first token that a row sees [first_visible_heads, rows]; null: 0.
+  const int32_t* first_visible = nullptr;
+  int64_t first_visible_heads = 1;  // or kv_heads
+  bool bidirectional = false;       // rows see each other whole: an encoder's, all in one step
 };
 
 class KvStore {

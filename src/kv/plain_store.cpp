@@ -49,8 +49,13 @@ class PlainStore : public KvStore {
                            .output = rows.output,
                            .rows = rows.rows,
                            .first_rank = slot.length - rows.rows,
-                           .pages = sealed,
-                           .own_pages = own});
+                           // An encoder's rows are all of one step: every page is somebody's own.
+                           .pages = rows.bidirectional ? own : sealed,
+                           .own_pages = own,
+                           .first_visible = rows.first_visible,
+                           .first_visible_head_stride =
+                               rows.first_visible_heads == 1 ? 0 : rows.rows,
+                           .bidirectional = rows.bidirectional});
     }
     kernels::paged_attention({.shape = shape(),
                               .page_type = sealed_type_,

@@ -27,7 +27,7 @@ class AttentionContext {
                             const at::Tensor& key,
                             const at::Tensor& value) = 0;
 
-  // Asked once after a layer; logits exist for surviving rows only.
+  // Asked once after a layer's attention; logits exist for surviving rows only.
   virtual std::optional<SurvivingRows> surviving_rows(int64_t /*layer*/) { return std::nullopt; }
 };
 

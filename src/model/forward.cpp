@@ -1,27 +1,95 @@
 #include "model/forward.h"
 
+#include <utility>
+
 #include "core/check.h"
 #include "tensor/operations.h"
 
 namespace adze::model {
 namespace {
 
-at::Tensor attention(const Layer& layer,
+tensor::NormOptions norm_options(const ModelSpec& spec) {
+  return {.layer_norm = spec.norm == NormKind::kLayer, .epsilon = spec.norm_epsilon};
+}
+
+at::Tensor normed(const ModelSpec& spec, const Norm& norm, const at::Tensor& x) {
+  return tensor::norm(x, norm.weight, norm.bias, norm_options(spec));
+}
+
+at::Tensor attention(const ModelSpec& spec,
+                     const Layer& layer,
                      int64_t index,
-                     const at::Tensor& normed,  // [rows, hidden_size]
+                     const at::Tensor& x,  // [rows, hidden_size]
                      AttentionContext& context) {
+  std::vector<at::Tensor> projected;
   if (layer.key == nullptr) {  // reads another layer's keys and values
-    return context.attend(index, layer.query->apply(normed), {}, {});
+    projected = {layer.query->apply(x), {}, {}};
+  } else {
+    projected =
+        tensor::apply_together({layer.query.get(), layer.key.get(), layer.value.get()}, x);
   }
-  const auto projected =
-      tensor::apply_together({layer.query.get(), layer.key.get(), layer.value.get()}, normed);
+  if (spec.query_key_norm) {
+    projected[0] = normed(spec, layer.query_norm, projected[0]);
+    if (projected[1].defined()) {
+      projected[1] = normed(spec, layer.key_norm, projected[1]);
+    }
+  }
   return context.attend(index, projected[0], projected[1], projected[2]);
 }
 
-at::Tensor feed_forward(const Layer& layer, const at::Tensor& normed) {
-  const auto gate_up = tensor::apply_together({layer.gate.get(), layer.up.get()}, normed);
-  return layer.down->apply(tensor::swiglu(gate_up[0], gate_up[1]));
+at::Tensor feed_forward(const ModelSpec& spec, const Layer& layer, const at::Tensor& x) {
+  if (!spec.gated) {
+    return layer.down->apply(tensor::activate(spec.activation, layer.up->apply(x), {}));
+  }
+  const auto gate_up = tensor::apply_together({layer.gate.get(), layer.up.get()}, x);
+  return layer.down->apply(tensor::activate(spec.activation, gate_up[0], gate_up[1]));
 }
+
+// Row of each token within its sequence.
+std::vector<int64_t> places(const TokenRows& rows) {
+  std::vector<int64_t> result;
+  for (size_t i = 0; i + 1 < rows.sequence_starts.size(); ++i) {
+    for (int64_t row = rows.sequence_starts[i]; row < rows.sequence_starts[i + 1]; ++row) {
+      result.push_back(row - rows.sequence_starts[i]);
+    }
+  }
+  return result;
+}
+
+at::Tensor embed(const Model& model, const TokenRows& rows) {
+  at::Tensor embedded = model.embedding->rows(rows.tokens);
+  if (model.position_embedding.defined()) {
+    tensor::add(embedded, tensor::take_rows(model.position_embedding, places(rows)));
+  }
+  if (model.spec.embedding_scale != 1) {
+    tensor::scale(embedded, model.spec.embedding_scale);
+  }
+  return embedded;
+}
+
+// The rows between blocks. A block reads `input` and gives a delta; the next one's norm takes it in.
+class Residual {
+ public:
+  Residual(const ModelSpec& spec, at::Tensor rows) : spec_(spec), rows_(std::move(rows)) {}
+
+  void add(at::Tensor delta) { delta_ = std::move(delta); }
+  at::Tensor next_input(const Norm& norm) {
+    at::Tensor input =
+        delta_.defined()
+            ? tensor::add_norm(rows_, delta_, norm.weight, norm.bias, norm_options(spec_))
+            : normed(spec_, norm, rows_);
+    if (spec_.residual_is_normed) {
+      rows_ = input;
+    }
+    return input;
+  }
+  void keep(const std::vector<int64_t>& rows) { rows_ = tensor::take_rows(rows_, rows); }
+
+ private:
+  const ModelSpec& spec_;
+  at::Tensor rows_;   // [rows, hidden_size]
+  at::Tensor delta_;  // [rows, hidden_size]; undefined before the first block
+};
 
 }  // namespace
 
@@ -29,29 +97,31 @@ at::Tensor forward(const Model& model, const TokenRows& rows, AttentionContext& 
   core::check(!rows.sequence_starts.empty() &&
                   rows.sequence_starts.back() == static_cast<int64_t>(rows.tokens.size()),
               "sequence_starts end at the number of rows");
-  const double epsilon = model.spec.rms_norm_epsilon;
-  // The norm that follows a block adds its output to the residual stream, in place.
-  at::Tensor residual = model.embedding->rows(rows.tokens);  // [rows, hidden_size]
-  at::Tensor delta;                                          // [rows, hidden_size]
-  for (int64_t index = 0; index < model.spec.num_layers; ++index) {
+  const ModelSpec& spec = model.spec;
+  Residual residual(spec, embed(model, rows));
+  for (int64_t index = 0; index < spec.num_layers; ++index) {
     const Layer& layer = model.layers[static_cast<size_t>(index)];
-    at::Tensor normed = index == 0
-                            ? tensor::rms_norm(residual, layer.attention_norm, epsilon)
-                            : tensor::add_rms_norm(residual, delta, layer.attention_norm, epsilon);
-    at::Tensor attended = attention(layer, index, normed, context);
+    at::Tensor attended =
+        attention(spec, layer, index, residual.next_input(layer.attention_norm), context);
     if (const auto surviving = context.surviving_rows(index)) {
-      residual = tensor::take_rows(residual, surviving->rows);
+      residual.keep(surviving->rows);
       attended = tensor::take_rows(attended, surviving->rows);
     }
-    normed = tensor::add_rms_norm(
-        residual, layer.attention_output->apply(attended), layer.feed_forward_norm, epsilon);
-    delta = feed_forward(layer, normed);
+    at::Tensor delta = layer.attention_output->apply(attended);
+    residual.add(spec.branch_norms ? normed(spec, layer.attention_branch_norm, delta) : delta);
+    delta = feed_forward(spec, layer, residual.next_input(layer.feed_forward_norm));
+    residual.add(spec.branch_norms ? normed(spec, layer.feed_forward_branch_norm, delta) : delta);
   }
-  return tensor::add_rms_norm(residual, delta, model.output_norm, epsilon);
+  return residual.next_input(model.output_norm);
 }
 
 at::Tensor logits(const Model& model, const at::Tensor& hidden) {
-  return model.output->apply(hidden);
+  core::check(model.output != nullptr, "a model that writes text");
+  at::Tensor result = model.output->apply(hidden);
+  if (model.spec.output_softcap > 0) {
+    tensor::soft_cap(result, model.spec.output_softcap);
+  }
+  return result;
 }
 
 }  // namespace adze::model

@@ -1,14 +1,33 @@
 #include "model/model.h"
 
 namespace adze::model {
+namespace {
+
+int64_t tensor_bytes(const at::Tensor& tensor) {
+  return tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
+}
+
+int64_t norm_bytes(const Norm& norm) {
+  return tensor_bytes(norm.weight) + tensor_bytes(norm.bias);
+}
+
+}  // namespace
 
 int64_t Model::weight_bytes() const {
-  int64_t bytes = embedding->bytes() + static_cast<int64_t>(output_norm.nbytes());
-  if (output != embedding) {
+  int64_t bytes =
+      embedding->bytes() + tensor_bytes(position_embedding) + norm_bytes(output_norm);
+  if (output != nullptr && output != embedding) {
     bytes += output->bytes();
   }
   for (const Layer& layer : layers) {
-    bytes += static_cast<int64_t>(layer.attention_norm.nbytes() + layer.feed_forward_norm.nbytes());
+    for (const Norm* norm : {&layer.attention_norm,
+                             &layer.query_norm,
+                             &layer.key_norm,
+                             &layer.attention_branch_norm,
+                             &layer.feed_forward_norm,
+                             &layer.feed_forward_branch_norm}) {
+      bytes += norm_bytes(*norm);
+    }
     for (const auto& weight : {layer.query,
                                layer.key,
                                layer.value,

@@ -1,11 +1,20 @@
 #include "model/model_spec.h"
 
+#include <cmath>
+#include <utility>
+
 #include "core/error.h"
 
 namespace adze::model {
 namespace {
 
 void require(bool holds, std::string_view field, int64_t value, std::string_view legal) {
+  if (!holds) {
+    throw core::error("model", "{}: expected {}, got {}", field, legal, value);
+  }
+}
+
+void require_number(bool holds, std::string_view field, double value, std::string_view legal) {
   if (!holds) {
     throw core::error("model", "{}: expected {}, got {}", field, legal, value);
   }
@@ -21,6 +30,18 @@ std::vector<int64_t> ModelSpec::owning_layers() const {
     }
   }
   return owners;
+}
+
+double ModelSpec::score_scale() const {
+  return attention_scale > 0 ? attention_scale : 1.0 / std::sqrt(static_cast<double>(head_dim));
+}
+
+int64_t ModelSpec::window(int64_t layer) const {
+  return windows.empty() ? 0 : windows[static_cast<size_t>(layer)];
+}
+
+int64_t ModelSpec::rope_index(int64_t layer) const {
+  return rope_of_layer.empty() ? 0 : rope_of_layer[static_cast<size_t>(layer)];
 }
 
 void ModelSpec::validate() const {
@@ -50,12 +71,52 @@ void ModelSpec::validate() const {
           "context_length",
           context_length,
           "1 to 2^30");
-  if (!(rms_norm_epsilon > 0 && rms_norm_epsilon < 1)) {
-    throw core::error(
-        "model", "rms_norm_epsilon: expected a value in (0, 1), got {}", rms_norm_epsilon);
+  require_number(norm_epsilon > 0 && norm_epsilon < 1, "norm_epsilon", norm_epsilon, "(0, 1)");
+  require_number(attention_scale >= 0 && attention_scale <= 1e3,
+                 "attention_scale",
+                 attention_scale,
+                 "0 to 1000");
+  require_number(attention_softcap >= 0 && attention_softcap <= 1e6,
+                 "attention_softcap",
+                 attention_softcap,
+                 "0 to 1e6");
+  require_number(
+      output_softcap >= 0 && output_softcap <= 1e6, "output_softcap", output_softcap, "0 to 1e6");
+  require_number(embedding_scale > 0 && embedding_scale <= 1e6,
+                 "embedding_scale",
+                 embedding_scale,
+                 "above 0, up to 1e6");
+  require(learned_positions >= 0 && learned_positions <= kLargest,
+          "learned_positions",
+          learned_positions,
+          "0 to 2^24");
+  require(embedded_tokens >= 0 && embedded_tokens <= context_length,
+          "embedded_tokens",
+          embedded_tokens,
+          "0 to context_length");
+  require(token_types >= 0 && token_types <= 1024, "token_types", token_types, "0 to 1024");
+  validate_layers();
+}
+
+void ModelSpec::validate_layers() const {
+  require(windows.empty() || std::cmp_equal(windows.size(), num_layers),
+          "windows",
+          static_cast<int64_t>(windows.size()),
+          "one a layer");
+  for (const int64_t tokens : windows) {
+    require(tokens >= 0 && tokens <= int64_t{1} << 30, "window", tokens, "0 to 2^30");
   }
-  if (!(rope_base >= 1 && rope_base <= 1e12)) {
-    throw core::error("model", "rope_base: expected 1 to 1e12, got {}", rope_base);
+  for (const Rope& rope : ropes) {
+    rope.validate(head_dim);
+    // One order of a head's rows serves all layers.
+    require(rope.dims == ropes.front().dims, "rope dims", rope.dims, "equal numbers in all layers");
+  }
+  require(rope_of_layer.empty() || std::cmp_equal(rope_of_layer.size(), num_layers),
+          "rope_of_layer",
+          static_cast<int64_t>(rope_of_layer.size()),
+          "one a layer");
+  for (const int64_t index : rope_of_layer) {
+    require(index >= 0 && std::cmp_less(index, ropes.size()), "rope_of_layer", index, "a rope");
   }
   require(static_cast<int64_t>(kv_source.size()) == num_layers,
           "kv_source entries",

@@ -40,13 +40,25 @@ std::shared_ptr<std::byte> pack_panels(core::TensorType type,
   return panels;
 }
 
+void add_bias(const std::vector<float>& bias, const at::Tensor& rows) {
+  auto* y = rows.mutable_data_ptr<float>();
+  for (int64_t row = 0; row < rows.size(0); ++row) {
+    for (const float value : bias) {
+      *y++ += value;
+    }
+  }
+}
+
 class PackedWeight : public LinearWeight {
  public:
   PackedWeight(core::TensorType type,
                int64_t outputs,
                int64_t columns,
-               std::shared_ptr<const std::byte> panels)
-      : panels_(std::move(panels)), matrix_{type, outputs, columns, panels_.get()} {}
+               std::shared_ptr<const std::byte> panels,
+               std::vector<float> bias)
+      : panels_(std::move(panels)),
+        bias_(std::move(bias)),
+        matrix_{type, outputs, columns, panels_.get()} {}
 
   at::Tensor apply(const at::Tensor& x) const override { return apply_together({this}, x)[0]; }
 
@@ -64,13 +76,16 @@ class PackedWeight : public LinearWeight {
   int64_t outputs() const override { return matrix_.outputs; }
   int64_t columns() const override { return matrix_.columns; }
   int64_t bytes() const override {
-    return kernels::packed_bytes(matrix_.type, matrix_.outputs, matrix_.columns);
+    return kernels::packed_bytes(matrix_.type, matrix_.outputs, matrix_.columns) +
+           static_cast<int64_t>(bias_.size() * sizeof(float));
   }
   core::TensorType type() const override { return matrix_.type; }
   const kernels::PackedMatrix& matrix() const { return matrix_; }
+  const std::vector<float>& bias() const { return bias_; }
 
  private:
   std::shared_ptr<const std::byte> panels_;
+  std::vector<float> bias_;
   kernels::PackedMatrix matrix_;
 };
 
@@ -107,7 +122,8 @@ class DenseWeight : public LinearWeight {
     return {core::TensorType::kF32,
             outputs(),
             columns(),
-            pack_panels(core::TensorType::kF32, columns(), rows)};
+            pack_panels(core::TensorType::kF32, columns(), rows),
+            {}};
   }
 
   at::Tensor weight_;  // [outputs, columns] f32
@@ -117,17 +133,21 @@ class DenseWeight : public LinearWeight {
 
 LinearWeightPtr make_packed_weight(core::TensorType type,
                                    int64_t columns,
-                                   std::span<const std::byte* const> source_rows) {
+                                   std::span<const std::byte* const> source_rows,
+                                   std::vector<float> bias) {
+  core::check(bias.empty() || bias.size() == source_rows.size(), "a bias for every output");
   if (!kernels::has_packed_form(type)) {
     throw core::error("weight", "type {} has no packed form", core::info(type).name);
   }
-  if (columns % 32 != 0) {
-    throw core::error("weight", "expected columns in multiples of 32, got {}", columns);
+  const int64_t multiple = std::max<int64_t>(32, core::info(type).block_elements);
+  if (columns % multiple != 0) {
+    throw core::error("weight", "expected columns in multiples of {}, got {}", multiple, columns);
   }
   return std::make_shared<PackedWeight>(type,
                                         static_cast<int64_t>(source_rows.size()),
                                         columns,
-                                        pack_panels(type, columns, source_rows));
+                                        pack_panels(type, columns, source_rows),
+                                        std::move(bias));
 }
 
 LinearWeightPtr make_dense_weight(at::Tensor weight) {
@@ -155,6 +175,14 @@ std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*
     core::check(x.dim() == 2 && x.is_contiguous() && x.scalar_type() == at::kFloat,
                 "contiguous f32 rows");
     kernels::packed_matmul(x.const_data_ptr<float>(), x.size(0), x.size(1), outputs);
+  }
+  size_t index = 0;
+  for (const LinearWeight* weight : weights) {
+    const auto* packed = dynamic_cast<const PackedWeight*>(weight);
+    if (packed != nullptr && !packed->bias().empty()) {
+      add_bias(packed->bias(), results[index]);
+    }
+    ++index;
   }
   return results;
 }

@@ -1,6 +1,6 @@
 #pragma once
 // The weight of a linear layer, in whatever form it is stored: y [rows, outputs] = x [rows,
-// columns] · Wᵀ. A model holds these by shared ownership, so that adapters and tied layers share
+// columns] · Wᵀ (+ bias). A model holds these by shared ownership, so that adapters and tied layers share
 // them.
 
 #include <cstdint>
@@ -34,9 +34,11 @@ using LinearWeightPtr = std::shared_ptr<const LinearWeight>;
 // Stored blocks in panels (kernels/packed_matmul): for inference. Throws core::Error where the type
 // has no packed form or the columns are no multiple of 32.
 // source_rows: `outputs` pointers to stored rows, in the order that the outputs shall have.
+// bias: f32 [outputs], or empty.
 LinearWeightPtr make_packed_weight(core::TensorType type,
                                    int64_t columns,
-                                   std::span<const std::byte* const> source_rows);
+                                   std::span<const std::byte* const> source_rows,
+                                   std::vector<float> bias = {});
 
 // An f32 tensor [outputs, columns] that may need a gradient: for training, and for devices other
 // than the CPU. Without a gradient on the CPU it gives the bits of the packed f32 form.

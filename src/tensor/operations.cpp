@@ -1,13 +1,15 @@
 #include "tensor/operations.h"
 
 #include <algorithm>
+#include <functional>
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty.h>
 
 #include "core/check.h"
+#include "kernels/layer_norm/layer_norm.h"
+#include "kernels/activation/activation.h"
 #include "kernels/rms_norm/rms_norm.h"
-#include "kernels/swiglu/swiglu.h"
 
 namespace adze::tensor {
 namespace {
@@ -31,47 +33,96 @@ at::Tensor from_integers(std::span<const int64_t> values) {
   return result;
 }
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+namespace {
+
+// The kernels' norm of x + delta (delta may be undefined) into a new tensor of x's shape.
+at::Tensor norm_rows(const at::Tensor& x,
+                     const float* delta,
+                     const at::Tensor& weight,
+                     const at::Tensor& bias,
+                     const NormOptions& options) {
   const int64_t columns = weight.size(0);
-  check_rows(x, columns);
-  at::Tensor y = empty_floats(x.size(0), columns);
-  kernels::rms_norm({.x = x.const_data_ptr<float>(),
-                     .delta = nullptr,
-                     .sum = nullptr,
-                     .weight = weight.const_data_ptr<float>(),
-                     .y = y.mutable_data_ptr<float>(),
-                     .rows = x.size(0),
-                     .columns = columns,
-                     .epsilon = static_cast<float>(epsilon)});
+  core::check(x.size(1) % columns == 0, "rows of whole parts of ", columns, ", got ", x.size(1));
+  check_rows(x, x.size(1));
+  at::Tensor y = empty_floats(x.size(0), x.size(1));
+  const int64_t rows = x.numel() / columns;
+  const auto epsilon = static_cast<float>(options.epsilon);
+  const auto* source = x.const_data_ptr<float>();
+  auto* sum = delta == nullptr ? nullptr : x.mutable_data_ptr<float>();
+  const auto* scale = weight.const_data_ptr<float>();
+  auto* target = y.mutable_data_ptr<float>();
+  if (options.layer_norm) {
+    kernels::layer_norm({.x = source,
+                         .delta = delta,
+                         .sum = sum,
+                         .weight = scale,
+                         .bias = bias.const_data_ptr<float>(),
+                         .y = target,
+                         .rows = rows,
+                         .columns = columns,
+                         .epsilon = epsilon});
+  } else {
+    kernels::rms_norm({.x = source,
+                       .delta = delta,
+                       .sum = sum,
+                       .weight = scale,
+                       .y = target,
+                       .rows = rows,
+                       .columns = columns,
+                       .epsilon = epsilon});
+  }
   return y;
 }
 
-at::Tensor add_rms_norm(const at::Tensor& residual,
-                        const at::Tensor& delta,
-                        const at::Tensor& weight,
-                        double epsilon) {
-  const int64_t columns = weight.size(0);
-  check_rows(residual, columns);
-  check_rows(delta, columns);
-  at::Tensor y = empty_floats(residual.size(0), columns);
-  auto* sum = residual.mutable_data_ptr<float>();
-  kernels::rms_norm({.x = sum,
-                     .delta = delta.const_data_ptr<float>(),
-                     .sum = sum,
-                     .weight = weight.const_data_ptr<float>(),
-                     .y = y.mutable_data_ptr<float>(),
-                     .rows = residual.size(0),
-                     .columns = columns,
-                     .epsilon = static_cast<float>(epsilon)});
-  return y;
+}  // namespace
+
+at::Tensor norm(const at::Tensor& x,
+                const at::Tensor& weight,
+                const at::Tensor& bias,
+                const NormOptions& options) {
+  return norm_rows(x, nullptr, weight, bias, options);
 }
 
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+at::Tensor add_norm(const at::Tensor& residual,
+                    const at::Tensor& delta,
+                    const at::Tensor& weight,
+                    const at::Tensor& bias,
+                    const NormOptions& options) {
+  check_rows(delta, residual.size(1));
+  return norm_rows(residual, delta.const_data_ptr<float>(), weight, bias, options);
+}
+
+at::Tensor activate(kernels::Activation activation, const at::Tensor& gate, const at::Tensor& up) {
   check_rows(gate, gate.size(1));
-  check_rows(up, gate.size(1));
   auto* y = gate.mutable_data_ptr<float>();
-  kernels::swiglu(y, up.const_data_ptr<float>(), gate.size(0), gate.size(1), y);
+  if (up.defined()) {
+    check_rows(up, gate.size(1));
+  }
+  kernels::activate(activation,
+                    y,
+                    up.defined() ? up.const_data_ptr<float>() : nullptr,
+                    gate.size(0),
+                    gate.size(1),
+                    y);
   return gate;
+}
+
+void scale(const at::Tensor& x, double factor) {
+  auto* y = x.mutable_data_ptr<float>();
+  const auto single = static_cast<float>(factor);
+  std::transform(y, y + x.numel(), y, [single](float value) { return value * single; });
+}
+
+void soft_cap(const at::Tensor& x, double cap) {
+  // Element by element in vectors: the bits do not depend on the number of rows.
+  x.div_(cap).tanh_().mul_(cap);
+}
+
+void add(const at::Tensor& residual, const at::Tensor& delta) {
+  check_rows(delta, residual.size(1));
+  auto* y = residual.mutable_data_ptr<float>();
+  const auto* x = delta.const_data_ptr<float>();
+  std::transform(y, y + residual.numel(), x, y, std::plus<>());
 }
 
 at::Tensor take_rows(const at::Tensor& x, std::span<const int64_t> rows) {

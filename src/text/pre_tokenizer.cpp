@@ -1,222 +1,240 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/pre_tokenizer.h"
 
-#include <array>
-#include <span>
-#include <string>
+#include <algorithm>
+#include <optional>
+#include <utility>
 
-#include <pcre2.h>
-
-#include "core/check.h"
 #include "core/error.h"
+#include "text/byte_alphabet.h"
+#include "text/reference_unicode.h"
 
 namespace adze::text {
 
 namespace {
 
-// One match sees at most one run of characters of a kind, in linear time; the limits are far above
-// that and stop what we did not foresee.
-constexpr uint32_t kMatchLimit = 1U << 31;
-constexpr uint32_t kDepthLimit = 10'000;
+using Kind = PreTokenizerStep::Kind;
 
-constexpr std::string_view kOneDigit = R"(\p{N})";
+constexpr size_t kMaxSteps = 64;  // the longest known has seven
 
-constexpr std::string_view kGpt2 =
+constexpr std::string_view kGpt2Words =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+// Words by Rust's meaning of \w, which `tokenizers` uses here.
+constexpr std::string_view kWords =
+    R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}]+)"
+    R"(|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}\s]+)";
 
-constexpr std::string_view kLlama3 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
-    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-constexpr std::string_view kQwen2 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
-    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-constexpr std::string_view kGpt4o =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
-    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
-    R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-constexpr std::string_view kTekken =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
-    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
-    R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-// CJK ideographs and whatever else the DeepSeek vocabularies keep in runs of their own.
-constexpr std::string_view kDeepSeekCoderIdeographs =
-    R"([\x{4e00}-\x{9fa5}\x{0800}-\x{4e00}\x{ac00}-\x{d7ff}]+)";
-constexpr std::string_view kDeepSeek3Ideographs =
-    R"([\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+)";
-constexpr std::string_view kDeepSeek3Words =
-    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
-    R"(| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-constexpr std::string_view kOneLineBreak = R"([\r\n])";
-constexpr std::string_view kSpacedLetters = R"(\s?\p{L}+)";
-constexpr std::string_view kSpacedPunctuation = R"(\s?\p{P}+)";
-constexpr std::string_view kUpToThreeDigits = R"(\p{N}{1,3})";
-
-struct Definition {
-  std::string_view name;
-  std::array<std::string_view, 5> expressions;  // "" after the last
-  bool prefers_whole_tokens = false;
-};
-
-constexpr std::array kDefinitions{
-    Definition{"gpt-2", {kGpt2}},
-    Definition{"smollm", {kOneDigit, kGpt2}},
-    Definition{"starcoder", {kOneDigit, kGpt2}},
-    Definition{"refact", {kOneDigit, kGpt2}},
-    Definition{"command-r", {kOneDigit, kGpt2}},
-    Definition{"llama-bpe", {kLlama3}, true},
-    Definition{"llama3", {kLlama3}, true},
-    Definition{"llama-v3", {kLlama3}, true},
-    Definition{"qwen2", {kQwen2}},
-    Definition{"deepseek-r1-qwen", {kQwen2}},
-    Definition{"stablelm2", {kQwen2}},
-    Definition{"gpt-4o", {kGpt4o}},
-    Definition{"tekken", {kTekken}, true},
-    Definition{
-        "deepseek-coder",
-        {kOneLineBreak, kSpacedLetters, kSpacedPunctuation, kDeepSeekCoderIdeographs, kOneDigit}},
-    Definition{"deepseek-v3", {kUpToThreeDigits, kDeepSeek3Ideographs, kDeepSeek3Words}},
-};
-
-const Definition& definition_of(std::string_view name) {
-  std::string known;
-  for (const Definition& definition : kDefinitions) {
-    if (definition.name == name) {
-      return definition;
-    }
-    known.append(known.empty() ? "" : ", ").append(definition.name);
-  }
-  throw core::error("tokenizer", "pre_tokenizer: expected one of {}; got '{}'", known, name);
+// Unicode's punctuation and ASCII's, as the reference sees it.
+std::string punctuation() {
+  const std::string exceptions = reference_punctuation_exceptions();
+  return "(?![" + exceptions + R"(])[\p{P}$+<=>\^`|~]|(?!\p{P})[)" + exceptions + "]";
 }
 
-// NOTE: PCRE2 counts U+180E as white space, Unicode (and the reference tokenizers) do not; so \s is
-// written out as Unicode's White_Space.
-std::string expand_white_space(std::string_view expression) {
-  constexpr std::string_view kMembers = R"(\t-\r\x{85}\p{Z})";
-  std::string expanded;
-  bool in_class = false;
-  for (size_t index = 0; index < expression.size(); ++index) {
-    const char character = expression[index];
-    if (character != '\\') {
-      in_class = character == '[' || (in_class && character != ']');
-      expanded += character;
-      continue;
-    }
-    const char escaped = expression[++index];
-    if (escaped == 's' && in_class) {
-      expanded += kMembers;
-    } else if (escaped == 's' || escaped == 'S') {
-      expanded.append(escaped == 's' ? "[" : "[^").append(kMembers).append("]");
-    } else {
-      expanded.append({character, escaped});
-    }
-  }
-  return expanded;
-}
-
-struct Pcre2Deleter {
-  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
-  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-};
-
-struct Match {
+struct Cut {
   size_t begin;
   size_t end;
+  bool separator;
 };
 
 }  // namespace
 
-class PreTokenizer::Workspace {
- public:
-  Workspace()
-      : context_(pcre2_match_context_create(nullptr)), data_(pcre2_match_data_create(1, nullptr)) {
-    if (!context_ || !data_) {
-      throw std::bad_alloc();
-    }
-    pcre2_set_match_limit(context_.get(), kMatchLimit);
-    pcre2_set_depth_limit(context_.get(), kDepthLimit);
-  }
-  pcre2_match_context* context() { return context_.get(); }
-  pcre2_match_data* data() { return data_.get(); }
-
- private:
-  std::unique_ptr<pcre2_match_context, Pcre2Deleter> context_;
-  std::unique_ptr<pcre2_match_data, Pcre2Deleter> data_;
+struct PreTokenizer::Piece {
+  std::string_view text;
+  bool at_start;     // of the whole text
+  bool in_alphabet;  // the bytes are written in GPT-2's alphabet
 };
 
+struct PreTokenizer::Workspace {
+  explicit Workspace(size_t num_stages) : stages(num_stages + 1) {}
+
+  struct Stage {
+    std::string text;       // the piece, where the stage changes it
+    std::vector<Cut> cuts;
+  };
+
+  RegularExpression::Workspace expressions;
+  std::vector<Stage> stages;
+};
+
+// One cut, or one change of the text.
 class PreTokenizer::Stage {
  public:
-  explicit Stage(std::string_view expression) {
-    const std::string pattern = expand_white_space(expression);
-    int code = 0;
-    size_t offset = 0;
-    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()),
-                              pattern.size(),
-                              PCRE2_UTF,
-                              &code,
-                              &offset,
-                              nullptr));
-    core::check(code_ != nullptr, "expression ", pattern, " fails at ", offset, ", error ", code);
-    // Where the platform has no just-in-time compiler, matching interprets: slower, same result.
-    compiled_ = pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE) == 0;
+  enum class Change : uint8_t { kNone, kPrefixSpace, kAlphabet, kMetaspace };
+
+  // Separators are the matches, or what lies between.
+  Stage(std::string_view expression, SplitBehavior behavior, bool invert)
+      : expression_(std::in_place, expression), behavior_(behavior), invert_(invert) {}
+  Stage(Change change, const PreTokenizerStep& step)
+      : change_(change), replacement_(step.pattern), prepend_(step.prepend) {}
+
+  // The piece as the stage sees it; `memory` holds what it changes.
+  Piece changed(const Piece& piece, std::string& memory) const {
+    switch (change_) {
+      case Change::kNone:
+        return piece;
+      case Change::kPrefixSpace:
+        if (piece.text.starts_with(' ')) {
+          return piece;
+        }
+        memory.assign(1, ' ').append(piece.text);
+        return {memory, piece.at_start, piece.in_alphabet};
+      case Change::kAlphabet:
+        memory = alphabet_from_bytes(piece.text);
+        return {memory, piece.at_start, true};
+      case Change::kMetaspace:
+        make_metaspace(piece, memory);
+        return {memory, piece.at_start, piece.in_alphabet};
+    }
+    return piece;
   }
 
-  // The first match at or after `start`; false where there is none.
-  bool find(std::string_view text, size_t start, Workspace& workspace, Match& match) const {
-    int result = compiled_ ? run(pcre2_jit_match, text, start, 0, workspace)
-                           : run(pcre2_match, text, start, PCRE2_NO_UTF_CHECK, workspace);
-    if (result == PCRE2_ERROR_JIT_STACKLIMIT) {
-      result = run(pcre2_match, text, start, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, workspace);
+  // Calls use(begin, end) for each piece of the text, from the left.
+  template <class Use>
+  void cut(std::string_view text,
+           RegularExpression::Workspace& workspace,
+           std::vector<Cut>& cuts,
+           Use&& use) const {
+    if (!expression_) {
+      use(size_t{0}, text.size());
+    } else if (behavior_ == SplitBehavior::kIsolated || behavior_ == SplitBehavior::kRemoved) {
+      const bool keeps_all = behavior_ == SplitBehavior::kIsolated;
+      for_each_cut(text, workspace, [&](const Cut& cut) {
+        if (keeps_all || !cut.separator) {
+          use(cut.begin, cut.end);
+        }
+      });
+    } else {
+      cuts.clear();
+      for_each_cut(text, workspace, [&](const Cut& cut) { cuts.push_back(cut); });
+      merge(cuts);
+      for (const Cut& cut : cuts) {
+        use(cut.begin, cut.end);
+      }
     }
-    if (result == PCRE2_ERROR_NOMATCH) {
-      return false;
-    }
-    if (result < 0) {
-      throw core::error("tokenizer", "text: the pre-tokenizer gave up with PCRE2 error {}", result);
-    }
-    const size_t* bounds = pcre2_get_ovector_pointer(workspace.data());
-    match = {bounds[0], bounds[1]};
-    core::check(match.begin >= start && match.end > match.begin, "a match must not be empty");
-    return true;
   }
 
  private:
-  template <class Function>
-  int run(Function&& function,
-          std::string_view text,
-          size_t start,
-          uint32_t options,
-          Workspace& workspace) const {
-    return function(code_.get(),
-                    reinterpret_cast<PCRE2_SPTR>(text.data()),
-                    text.size(),
-                    start,
-                    options,
-                    workspace.data(),
-                    workspace.context());
+  void make_metaspace(const Piece& piece, std::string& memory) const {
+    memory.clear();
+    const bool wanted = prepend_ == PrependScheme::kAlways ||
+                        (prepend_ == PrependScheme::kFirst && piece.at_start);
+    const bool present = piece.text.starts_with(' ') || piece.text.starts_with(replacement_);
+    if (wanted && !present) {
+      memory += replacement_;
+    }
+    for (const char byte : piece.text) {
+      if (byte == ' ') {
+        memory += replacement_;
+      } else {
+        memory += byte;
+      }
+    }
   }
 
-  std::unique_ptr<pcre2_code, Pcre2Deleter> code_;
-  bool compiled_ = false;
+  // Matches and what lies between them, from the left.
+  template <class Use>
+  void for_each_cut(std::string_view text,
+                    RegularExpression::Workspace& workspace,
+                    Use&& use) const {
+    size_t position = 0;
+    for_each_match(*expression_, text, workspace, [&](size_t begin, size_t end) {
+      if (begin > position) {
+        use(Cut{position, begin, invert_});
+      }
+      use(Cut{begin, end, !invert_});
+      position = end;
+    });
+    if (position < text.size()) {
+      use(Cut{position, text.size(), invert_});
+    }
+  }
+
+  // Joins cuts as the behaviour says.
+  void merge(std::vector<Cut>& cuts) const {
+    const bool backwards = behavior_ == SplitBehavior::kMergedWithNext;
+    if (backwards) {
+      std::reverse(cuts.begin(), cuts.end());
+    }
+    std::vector<Cut> merged;
+    bool after_separator = false;
+    for (const Cut& cut : cuts) {
+      const bool joins = behavior_ == SplitBehavior::kContiguous
+                             ? cut.separator == after_separator
+                             : cut.separator && !after_separator;
+      if (joins && !merged.empty()) {
+        (backwards ? merged.back().begin : merged.back().end) = backwards ? cut.begin : cut.end;
+      } else {
+        merged.push_back(cut);
+      }
+      after_separator = cut.separator;
+    }
+    if (backwards) {
+      std::reverse(merged.begin(), merged.end());
+    }
+    cuts = std::move(merged);
+  }
+
+  std::optional<RegularExpression> expression_;
+  SplitBehavior behavior_ = SplitBehavior::kIsolated;
+  bool invert_ = false;
+  Change change_ = Change::kNone;
+  std::string replacement_;
+  PrependScheme prepend_ = PrependScheme::kNever;
 };
 
-void PreTokenizer::WorkspaceDeleter::operator()(Workspace* workspace) const {
-  delete workspace;
-}
-
-PreTokenizer::PreTokenizer(std::string_view name) {
-  const Definition& definition = definition_of(name);
-  prefers_whole_tokens_ = definition.prefers_whole_tokens;
-  for (const std::string_view expression : definition.expressions) {
-    if (!expression.empty()) {
-      stages_.push_back(std::make_unique<Stage>(expression));
+PreTokenizer::PreTokenizer(const std::vector<PreTokenizerStep>& steps) {
+  using Change = Stage::Change;
+  constexpr SplitBehavior kIsolated = SplitBehavior::kIsolated;
+  constexpr SplitBehavior kRemoved = SplitBehavior::kRemoved;
+  if (steps.size() > kMaxSteps) {
+    throw core::error(
+        "tokenizer", "pre_tokenizer: expected at most {} steps, got {}", kMaxSteps, steps.size());
+  }
+  for (size_t index = 0; index < steps.size(); ++index) {
+    const PreTokenizerStep& step = steps[index];
+    switch (step.kind) {
+      case Kind::kSplitText:
+        if (!step.pattern.empty()) {
+          stages_.emplace_back(escaped_expression(step.pattern), step.behavior, step.invert);
+        }
+        break;
+      case Kind::kSplitExpression:
+        stages_.emplace_back(step.pattern, step.behavior, step.invert);
+        break;
+      case Kind::kDigits:
+        stages_.emplace_back(step.individual ? R"(\p{N})" : R"(\p{N}+)", kIsolated, false);
+        break;
+      case Kind::kPunctuation:
+        stages_.emplace_back(punctuation(), step.behavior, false);
+        break;
+      case Kind::kWhitespace:
+        stages_.emplace_back(kWords, kRemoved, true);
+        break;
+      case Kind::kWhitespaceSplit:
+        stages_.emplace_back(R"(\s)", kRemoved, false);
+        break;
+      case Kind::kBert:
+        stages_.emplace_back(R"(\s)", kRemoved, false);
+        stages_.emplace_back(punctuation(), kIsolated, false);
+        break;
+      case Kind::kMetaspace:
+        stages_.emplace_back(Change::kMetaspace, step);
+        if (step.split) {
+          stages_.emplace_back(
+              escaped_expression(step.pattern), SplitBehavior::kMergedWithNext, false);
+        }
+        break;
+      case Kind::kByteLevel:
+        if (step.add_prefix_space) {
+          stages_.emplace_back(Change::kPrefixSpace, step);
+        }
+        if (step.split) {
+          stages_.emplace_back(kGpt2Words, kIsolated, false);
+        }
+        if (index + 1 < steps.size()) {  // later steps see the alphabet
+          stages_.emplace_back(Change::kAlphabet, step);
+        }
+        byte_level_ = true;
+        break;
     }
   }
 }
@@ -224,36 +242,52 @@ PreTokenizer::PreTokenizer(std::string_view name) {
 PreTokenizer::~PreTokenizer() = default;
 PreTokenizer::PreTokenizer(PreTokenizer&&) noexcept = default;
 
+void PreTokenizer::WorkspaceDeleter::operator()(Workspace* workspace) const {
+  delete workspace;
+}
+
 PreTokenizer::WorkspacePointer PreTokenizer::make_workspace() const {
-  return WorkspacePointer(new Workspace);
+  return WorkspacePointer(new Workspace(stages_.size()));
+}
+
+RegularExpression::Workspace& PreTokenizer::expressions(Workspace& workspace) {
+  return workspace.expressions;
 }
 
 void PreTokenizer::split(std::string_view text,
+                         bool at_start,
                          Workspace& workspace,
                          const Consumer& consume) const {
-  split_from(0, text, workspace, consume);
+  if (!text.empty()) {
+    split_from(0, {text, at_start, false}, workspace, consume);
+  }
 }
 
 void PreTokenizer::split_from(size_t stage,
-                              std::string_view text,
+                              const Piece& piece,
                               Workspace& workspace,
                               const Consumer& consume) const {
   if (stage == stages_.size()) {
-    consume(text);
+    if (piece.in_alphabet) {
+      workspace.stages[stage].text = bytes_from_alphabet(piece.text).value_or(std::string(piece.text));
+      consume(workspace.stages[stage].text);
+    } else {
+      consume(piece.text);
+    }
     return;
   }
-  size_t position = 0;
-  Match match{};
-  while (position < text.size() && stages_[stage]->find(text, position, workspace, match)) {
-    if (match.begin > position) {
-      split_from(stage + 1, text.substr(position, match.begin - position), workspace, consume);
+  const Piece seen = stages_[stage].changed(piece, workspace.stages[stage].text);
+  const auto pass = [&](size_t begin, size_t end) {
+    if (begin < end) {
+      split_from(stage + 1,
+                 {seen.text.substr(begin, end - begin),
+                  seen.at_start && begin == 0,
+                  seen.in_alphabet},
+                 workspace,
+                 consume);
     }
-    split_from(stage + 1, text.substr(match.begin, match.end - match.begin), workspace, consume);
-    position = match.end;
-  }
-  if (position < text.size()) {
-    split_from(stage + 1, text.substr(position), workspace, consume);
-  }
+  };
+  stages_[stage].cut(seen.text, workspace.expressions, workspace.stages[stage].cuts, pass);
 }
 
 }  // namespace adze::text

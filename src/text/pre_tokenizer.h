@@ -1,47 +1,57 @@
 #pragma once
-// Cuts text into the pieces within which tokens may merge. A pre-tokenizer is a list of regular
-// expressions: each cuts the pieces of the one before it into its matches and what lies between.
+// Cuts text into the pieces within which tokens may merge.
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
+
+#include "text/regular_expression.h"
+#include "text/tokenizer_spec.h"
 
 namespace adze::text {
 
 class PreTokenizer {
  public:
-  // By the name that model files use ("smollm", "llama-bpe"); throws core::Error that lists the
-  // known names. There is no default: one wrong rule gives plausible but worse results.
-  explicit PreTokenizer(std::string_view name);
+  // Throws core::Error: expressions that are broken or not supported. No steps: the text is one
+  // piece.
+  explicit PreTokenizer(const std::vector<PreTokenizerStep>& steps);
   ~PreTokenizer();
   PreTokenizer(PreTokenizer&&) noexcept;
 
-  // Whether a piece that is a token as a whole is taken as it is, even if no merges lead to it.
-  bool prefers_whole_tokens() const { return prefers_whole_tokens_; }
+  bool is_byte_level() const { return byte_level_; }
 
   // Work space of one thread: matching needs memory that must not be shared.
-  class Workspace;
+  struct Workspace;
   class WorkspaceDeleter {
    public:
     void operator()(Workspace* workspace) const;
   };
   using WorkspacePointer = std::unique_ptr<Workspace, WorkspaceDeleter>;
   WorkspacePointer make_workspace() const;
+  // Memory and limits of expressions; call its begin() before each text.
+  static RegularExpression::Workspace& expressions(Workspace& workspace);
 
   using Consumer = std::function<void(std::string_view piece)>;
-  // `text` must be well-formed UTF-8.
-  void split(std::string_view text, Workspace& workspace, const Consumer& consume) const;
+  // `text` must be well-formed UTF-8. `at_start`: nothing stands before it, which decides where
+  // PrependScheme::kFirst puts a space. Pieces of byte-level tokenizers are bytes, not their
+  // alphabet.
+  void split(std::string_view text,
+             bool at_start,
+             Workspace& workspace,
+             const Consumer& consume) const;
 
  private:
   class Stage;
+  struct Piece;
   void split_from(size_t stage,
-                  std::string_view text,
+                  const Piece& piece,
                   Workspace& workspace,
                   const Consumer& consume) const;
 
-  std::vector<std::unique_ptr<Stage>> stages_;
-  bool prefers_whole_tokens_ = false;
+  std::vector<Stage> stages_;
+  bool byte_level_ = false;
 };
 
 }  // namespace adze::text

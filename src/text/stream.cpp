@@ -8,6 +8,14 @@
 
 namespace adze::text {
 
+std::string TokenStream::push(int32_t id) {
+  std::string bytes;
+  if (with_control_tokens_ || !tokenizer_.is_control(id)) {
+    tokenizer_.decode_next(id, state_, bytes);
+  }
+  return bytes;
+}
+
 std::string Utf8Stream::push(std::string_view bytes) {
   held_.append(bytes);
   std::string_view rest = held_;

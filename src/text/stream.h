@@ -1,13 +1,32 @@
 #pragma once
-// What stands between token bytes and a reader: whole UTF-8 characters only, and stop strings that
-// may span tokens.
+// What stands between tokens and a reader: their bytes as they come, whole UTF-8 characters only,
+// and stop strings that may span tokens.
 
 #include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "text/tokenizer.h"
+
 namespace adze::text {
+
+// The bytes of a text's tokens, one at a time: together they are decode() of all of them, where
+// the first token may lose a space (SentencePiece, WordPiece). For text that continues another,
+// Tokenizer::token_bytes is right instead.
+class TokenStream {
+ public:
+  // Control tokens give their text only if asked. The tokenizer must outlive the stream.
+  explicit TokenStream(const Tokenizer& tokenizer, bool with_control_tokens = true)
+      : tokenizer_(tokenizer), with_control_tokens_(with_control_tokens) {}
+
+  std::string push(int32_t id);  // throws core::Error for an id outside the vocabulary
+
+ private:
+  const Tokenizer& tokenizer_;
+  bool with_control_tokens_;
+  TokenDecoder::State state_;
+};
 
 // Holds back an incomplete character at the end; invalid bytes become U+FFFD (one for each maximal
 // subpart, as in the Unicode standard, section 3.9).

@@ -2,23 +2,26 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "core/error.h"
+#include "text/added_token_finder.h"
 #include "text/byte_alphabet.h"
 #include "text/byte_pair_encoder.h"
+#include "text/character_pair_encoder.h"
+#include "text/normalizer.h"
 #include "text/pre_tokenizer.h"
+#include "text/pre_tokenizer_families.h"
 #include "text/special_token_finder.h"
 #include "text/text_index.h"
+#include "text/tokenizer_check.h"
+#include "text/unigram_encoder.h"
 #include "text/utf8.h"
+#include "text/word_piece_encoder.h"
 
 namespace adze::text {
 
 namespace {
-
-constexpr size_t kMaxTokenBytes = 1 << 16;
-// Longest known: 62 bytes. Every position of a text may be compared with that many bytes.
-constexpr size_t kMaxSpecialTokenBytes = 1 << 10;
-constexpr size_t kMaxTokens = 1 << 26;
 
 constexpr std::array<std::string_view, 14> kEndOfTurnTexts{
     "<|im_end|>",
@@ -45,79 +48,95 @@ bool is_matched_whole(TokenKind kind) {
   return is_control_kind(kind) || kind == TokenKind::kUserDefined;
 }
 
-void check_id(const char* field, std::optional<int32_t> id, size_t num_tokens) {
-  if (id && (*id < 0 || static_cast<size_t>(*id) >= num_tokens)) {
-    throw core::error("tokenizer", "{}: expected 0 to {}, got {}", field, num_tokens - 1, *id);
-  }
-}
-
-void check_spec(const TokenizerSpec& spec) {
-  if (spec.model != "gpt2") {
-    throw core::error(
-        "tokenizer", "model: expected 'gpt2' (byte-level BPE), got '{:.80}'", spec.model);
-  }
-  if (spec.tokens.empty() || spec.tokens.size() > kMaxTokens) {
-    throw core::error(
-        "tokenizer", "tokens: expected 1 to {} of them, got {}", kMaxTokens, spec.tokens.size());
-  }
-  if (spec.kinds.size() != spec.tokens.size()) {
-    throw core::error("tokenizer",
-                      "kinds: expected {}, one a token, got {}",
-                      spec.tokens.size(),
-                      spec.kinds.size());
-  }
-  for (size_t id = 0; id < spec.tokens.size(); ++id) {
-    if (spec.kinds[id] > TokenKind::kByte) {
-      throw core::error(
-          "tokenizer", "kinds[{}]: expected 0 to 5, got {}", id, static_cast<int>(spec.kinds[id]));
-    }
-    const size_t limit = is_matched_whole(spec.kinds[id]) ? kMaxSpecialTokenBytes : kMaxTokenBytes;
-    if (spec.tokens[id].size() > limit) {
-      throw core::error("tokenizer",
-                        "tokens[{}]: expected at most {} bytes, got {}",
-                        id,
-                        limit,
-                        spec.tokens[id].size());
-    }
-  }
-  check_id("begin_of_text", spec.begin_of_text, spec.tokens.size());
-  check_id("end_of_text", spec.end_of_text, spec.tokens.size());
-  check_id("unknown", spec.unknown, spec.tokens.size());
-  check_id("padding", spec.padding, spec.tokens.size());
-}
-
 TokenizerSpec checked(TokenizerSpec spec) {
-  check_spec(spec);
+  check_tokenizer_spec(spec);
   return spec;
 }
 
-// Tokens matched as a whole are written as they are; so are texts outside the alphabet, which no
-// byte-level vocabulary should hold but some do as padding.
-std::string decoded_token(const std::string& text, TokenKind kind) {
-  if (kind == TokenKind::kByte) {
-    return std::string(1, static_cast<char>(byte_named(text).value_or(0)));
-  }
-  return is_matched_whole(kind) ? text : bytes_from_alphabet(text).value_or(text);
+// SentencePiece finds user-defined tokens in normalised text, and puts no space behind them.
+bool keeps_user_defined(const TokenizerSpec& spec) {
+  return spec.model == TokenizerModel::kScoredPairs || spec.sentencepiece_rules;
 }
 
-std::vector<std::string> decoded_tokens(const TokenizerSpec& spec) {
-  std::vector<std::string> decoded;
-  decoded.reserve(spec.tokens.size());
-  for (size_t id = 0; id < spec.tokens.size(); ++id) {
-    decoded.push_back(decoded_token(spec.tokens[id], spec.kinds[id]));
+std::vector<AddedToken> added_tokens(const TokenizerSpec& spec) {
+  if (spec.added_tokens) {
+    return *spec.added_tokens;
   }
-  return decoded;
-}
-
-SpecialTokenFinder make_finder(const TokenizerSpec& spec, bool with_control) {
-  std::vector<std::pair<std::string_view, int32_t>> tokens;
+  std::vector<AddedToken> tokens;
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
     const TokenKind kind = spec.kinds[id];
-    if (kind == TokenKind::kUserDefined || (with_control && is_control_kind(kind))) {
+    if (is_control_kind(kind) || (kind == TokenKind::kUserDefined && !keeps_user_defined(spec))) {
+      tokens.push_back({.id = static_cast<int32_t>(id)});
+    }
+  }
+  return tokens;
+}
+
+AddedTokenFinder make_finder(const TokenizerSpec& spec,
+                             const Normalizer& normalizer,
+                             bool with_control,
+                             bool normalized) {
+  RegularExpression::Workspace workspace;
+  std::vector<AddedTokenFinder::Entry> entries;
+  for (const AddedToken& token : added_tokens(spec)) {
+    const auto id = static_cast<size_t>(token.id);
+    const std::string& text = spec.tokens[id];
+    if (token.normalized != normalized || (!with_control && is_control_kind(spec.kinds[id]))) {
+      continue;
+    }
+    const bool changes = normalized && !normalizer.changes_nothing() &&
+                         valid_prefix(text) == text.size();
+    entries.push_back({token, changes ? normalizer.normalize(text, workspace) : text});
+  }
+  return AddedTokenFinder(std::move(entries));
+}
+
+SpecialTokenFinder make_user_defined_finder(const TokenizerSpec& spec) {
+  std::vector<std::pair<std::string_view, int32_t>> tokens;
+  for (size_t id = 0; id < spec.tokens.size() && keeps_user_defined(spec); ++id) {
+    if (spec.kinds[id] == TokenKind::kUserDefined &&
+        valid_prefix(spec.tokens[id]) == spec.tokens[id].size()) {
       tokens.emplace_back(spec.tokens[id], static_cast<int32_t>(id));
     }
   }
   return SpecialTokenFinder(std::move(tokens));
+}
+
+std::unique_ptr<PieceEncoder> make_encoder(const TokenizerSpec& spec,
+                                           const TextIndex& index,
+                                           bool byte_level) {
+  if (byte_level && spec.model != TokenizerModel::kMergedPairs) {
+    throw core::error("tokenizer", "pre_tokenizer: expected bytes only before merges (BPE)");
+  }
+  switch (spec.model) {
+    case TokenizerModel::kUnigram:
+      return std::make_unique<UnigramEncoder>(spec);
+    case TokenizerModel::kWordPiece:
+      return std::make_unique<WordPieceEncoder>(spec);
+    case TokenizerModel::kMergedPairs:
+      if (byte_level) {
+        return std::make_unique<BytePairEncoder>(spec, index);
+      }
+      break;
+    case TokenizerModel::kScoredPairs:
+      break;
+  }
+  return std::make_unique<CharacterPairEncoder>(spec, index);
+}
+
+std::string with_replacements(std::string_view bytes) {
+  std::string text;
+  text.reserve(bytes.size() + 16);
+  while (!bytes.empty()) {
+    const size_t valid = valid_prefix(bytes);
+    text.append(bytes.substr(0, valid));
+    bytes.remove_prefix(valid);
+    if (!bytes.empty()) {
+      text.append(kReplacementCharacter);
+      bytes.remove_prefix(next_character(bytes).length);
+    }
+  }
+  return text;
 }
 
 }  // namespace
@@ -125,13 +144,34 @@ SpecialTokenFinder make_finder(const TokenizerSpec& spec, bool with_control) {
 struct Tokenizer::Implementation {
   explicit Implementation(TokenizerSpec given)
       : spec(checked(std::move(given))),
-        pre_tokenizer(spec.pre_tokenizer),
+        rules(spec.pre_tokenizer.empty() ? rules_of(spec) : rules_of_family(spec)),
+        normalizer(rules.normalizers),
+        pre_tokenizer(rules.steps),
+        byte_level(pre_tokenizer.is_byte_level()),
         index(spec.tokens),
-        encoder(spec, index),
-        bytes(decoded_tokens(spec)),
-        all_special(make_finder(spec, true)),
-        user_defined(make_finder(spec, false)) {
+        encoder((spec.prefers_whole_tokens |= rules.prefers_whole_tokens,
+                 make_encoder(spec, index, byte_level))),
+        decoder(spec, byte_level),
+        kept(make_user_defined_finder(spec)),
+        parse_raw(make_finder(spec, normalizer, true, false)),
+        parse_normalized(make_finder(spec, normalizer, true, true)),
+        plain_raw(make_finder(spec, normalizer, false, false)),
+        plain_normalized(make_finder(spec, normalizer, false, true)) {
     fill_end_of_generation();
+  }
+
+  static PreTokenizerFamily rules_of(const TokenizerSpec& spec) {
+    return {spec.normalizers, spec.pre_tokenizers, spec.prefers_whole_tokens};
+  }
+  static PreTokenizerFamily rules_of_family(const TokenizerSpec& spec) {
+    if (spec.model != TokenizerModel::kMergedPairs || !spec.normalizers.empty() ||
+        !spec.pre_tokenizers.empty()) {
+      throw core::error("tokenizer",
+                        "pre_tokenizer: expected a name only for byte-level BPE without steps, "
+                        "got '{:.80}'",
+                        spec.pre_tokenizer);
+    }
+    return pre_tokenizer_family(spec.pre_tokenizer);
   }
 
   void fill_end_of_generation() {
@@ -151,48 +191,119 @@ struct Tokenizer::Implementation {
 
   // The id, checked.
   size_t position_of(int32_t id) const {
-    if (id < 0 || static_cast<size_t>(id) >= bytes.size()) {
-      throw core::error("tokenizer", "token id: expected 0 to {}, got {}", bytes.size() - 1, id);
+    if (id < 0 || static_cast<size_t>(id) >= decoder.size()) {
+      throw core::error("tokenizer", "token id: expected 0 to {}, got {}", decoder.size() - 1, id);
     }
     return static_cast<size_t>(id);
   }
 
-  // Texts of tokens matched as a whole are no alphabet, the others are.
-  std::optional<int32_t> find_ordinary(std::string_view text) const {
+  // One text on its way to ids.
+  struct Encoding {
+    const AddedTokenFinder& raw;
+    const AddedTokenFinder& normalized;
+    PreTokenizer::WorkspacePointer workspace;
+    std::vector<int32_t> ids;
+  };
+
+  // Well-formed text without tokens that are matched as they are.
+  void encode_valid(std::string_view text, bool at_start, Encoding& encoding) const {
+    std::string changed;
+    if (!normalizer.changes_nothing()) {
+      changed =
+          normalizer.normalize(text, PreTokenizer::expressions(*encoding.workspace), &kept);
+      text = changed;
+    }
+    const auto encode_piece = [&](std::string_view piece) {
+      encoder->encode(piece, encoding.ids);
+    };
+    encoding.normalized.split(
+        text,
+        [&](size_t begin, size_t end) {
+          pre_tokenizer.split(text.substr(begin, end - begin),
+                              at_start && begin == 0,
+                              *encoding.workspace,
+                              encode_piece);
+        },
+        [&](int32_t id) { encoding.ids.push_back(id); });
+  }
+
+  // Any bytes of a byte-level tokenizer, well-formed text of another.
+  void encode_text(std::string_view text, bool at_start, Encoding& encoding) const {
+    while (!text.empty()) {
+      const size_t valid = byte_level ? valid_prefix(text) : text.size();
+      if (valid > 0) {
+        encode_valid(text.substr(0, valid), at_start, encoding);
+      }
+      text.remove_prefix(valid);
+      if (!text.empty()) {
+        encoder->encode(text.substr(0, 1), encoding.ids);
+        text.remove_prefix(1);
+      }
+      at_start = false;
+    }
+  }
+
+  std::vector<int32_t> encode(std::string_view text, SpecialTokens special) const {
+    std::string replaced;
+    if (!byte_level && valid_prefix(text) != text.size()) {
+      replaced = with_replacements(text);
+      text = replaced;
+    }
+    const bool parse = special == SpecialTokens::kParse;
+    Encoding encoding{parse ? parse_raw : plain_raw,
+                      parse ? parse_normalized : plain_normalized,
+                      pre_tokenizer.make_workspace(),
+                      {}};
+    PreTokenizer::expressions(*encoding.workspace).begin(text.size());
+    encoding.ids.reserve(text.size() / 4 + 8);
+    encoding.raw.split(
+        text,
+        [&](size_t begin, size_t end) {
+          encode_text(text.substr(begin, end - begin), begin == 0, encoding);
+        },
+        [&](int32_t id) { encoding.ids.push_back(id); });
+    return std::move(encoding.ids);
+  }
+
+  std::optional<int32_t> find_bytes(std::string_view text) const {
     const auto id = index.find(alphabet_from_bytes(text));
     return id && !is_matched_whole(spec.kinds[static_cast<size_t>(*id)]) ? id : std::nullopt;
   }
 
-  // Text without special tokens.
-  void encode_text(std::string_view text,
-                   PreTokenizer::Workspace& workspace,
-                   std::vector<int32_t>& ids) const {
-    while (!text.empty()) {
-      const size_t valid = valid_prefix(text);
-      pre_tokenizer.split(text.substr(0, valid), workspace, [&](std::string_view piece) {
-        if (pre_tokenizer.prefers_whole_tokens()) {
-          if (const auto id = find_ordinary(piece)) {
-            ids.push_back(*id);
-            return;
-          }
+  std::optional<int32_t> find(std::string_view text) const {
+    if (byte_level) {
+      if (const auto id = find_bytes(text)) {
+        return id;
+      }
+      const auto id = index.find(text);
+      return id && decoder.bytes(*id) == text ? id : std::nullopt;
+    }
+    std::optional<int32_t> control;
+    for (size_t position = 0; position < decoder.size(); ++position) {
+      const auto id = static_cast<int32_t>(position);
+      if (decoder.bytes(id) == text) {
+        if (!is_control_kind(spec.kinds[position])) {
+          return id;
         }
-        encoder.encode(piece, ids);
-      });
-      text.remove_prefix(valid);
-      if (!text.empty()) {
-        encoder.encode(text.substr(0, 1), ids);
-        text.remove_prefix(1);
+        control = control.value_or(id);
       }
     }
+    return control;
   }
 
   TokenizerSpec spec;
+  PreTokenizerFamily rules;
+  Normalizer normalizer;
   PreTokenizer pre_tokenizer;
+  bool byte_level;
   TextIndex index;
-  BytePairEncoder encoder;
-  std::vector<std::string> bytes;  // by id
-  SpecialTokenFinder all_special;
-  SpecialTokenFinder user_defined;
+  std::unique_ptr<PieceEncoder> encoder;
+  TokenDecoder decoder;
+  SpecialTokenFinder kept;  // user-defined tokens of SentencePiece
+  AddedTokenFinder parse_raw;
+  AddedTokenFinder parse_normalized;
+  AddedTokenFinder plain_raw;
+  AddedTokenFinder plain_normalized;
   std::vector<int32_t> end_of_generation;
 };
 
@@ -203,40 +314,30 @@ Tokenizer::~Tokenizer() = default;
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, SpecialTokens special) const {
-  const Implementation& self = *implementation_;
-  const SpecialTokenFinder& finder =
-      special == SpecialTokens::kParse ? self.all_special : self.user_defined;
-  const auto workspace = self.pre_tokenizer.make_workspace();
-  std::vector<int32_t> ids;
-  ids.reserve(text.size() / 4 + 8);
-  size_t position = 0;
-  while (true) {
-    const auto found = finder.find(text, position);
-    if (!found) {
-      break;
-    }
-    self.encode_text(text.substr(position, found->begin - position), *workspace, ids);
-    ids.push_back(found->id);
-    position = found->begin + found->length;
-  }
-  self.encode_text(text.substr(position), *workspace, ids);
-  return ids;
+  return implementation_->encode(text, special);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool with_control_tokens) const {
   std::string text;
   text.reserve(ids.size() * 5);
+  TokenDecoder::State state;
   for (const int32_t id : ids) {
     const size_t position = implementation_->position_of(id);
     if (with_control_tokens || !is_control_kind(implementation_->spec.kinds[position])) {
-      text += implementation_->bytes[position];
+      implementation_->decoder.append(id, state, text);
     }
   }
   return text;
 }
 
 const std::string& Tokenizer::token_bytes(int32_t id) const {
-  return implementation_->bytes[implementation_->position_of(id)];
+  implementation_->position_of(id);
+  return implementation_->decoder.bytes(id);
+}
+
+void Tokenizer::decode_next(int32_t id, TokenDecoder::State& state, std::string& text) const {
+  implementation_->position_of(id);
+  implementation_->decoder.append(id, state, text);
 }
 
 bool Tokenizer::is_control(int32_t id) const {
@@ -244,15 +345,11 @@ bool Tokenizer::is_control(int32_t id) const {
 }
 
 std::optional<int32_t> Tokenizer::find(std::string_view text) const {
-  if (const auto id = implementation_->find_ordinary(text)) {
-    return id;
-  }
-  const auto id = implementation_->index.find(text);
-  return id && implementation_->bytes[static_cast<size_t>(*id)] == text ? id : std::nullopt;
+  return implementation_->find(text);
 }
 
 const std::string& Tokenizer::missing_bytes() const {
-  return implementation_->encoder.missing_bytes();
+  return implementation_->encoder->missing_bytes();
 }
 
 const std::vector<int32_t>& Tokenizer::end_of_generation() const {
@@ -260,7 +357,7 @@ const std::vector<int32_t>& Tokenizer::end_of_generation() const {
 }
 
 int64_t Tokenizer::vocab_size() const {
-  return static_cast<int64_t>(implementation_->bytes.size());
+  return static_cast<int64_t>(implementation_->decoder.size());
 }
 
 const TokenizerSpec& Tokenizer::spec() const {

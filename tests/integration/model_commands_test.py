@@ -229,14 +229,14 @@ class DamagedModels(Case):
                 ("llama.block_count", "<I", 31, ["blk.30"]),
                 ("llama.block_count", "<I", 0xffffffff, ["1 to 4096", "4294967295"]),
                 ("llama.embedding_length", "<I", 577, ["multiple of 32", "577"]),
-                ("llama.attention.head_count", "<I", 0, ["heads", "0"]),
+                ("llama.attention.head_count", "<I", 0, ["head_count", "0"]),
                 ("llama.attention.head_count_kv", "<I", 4, ["divisor of heads", "4"]),
                 ("llama.feed_forward_length", "<I", 1 << 31, ["multiple of 32", "2147483648"]),
                 ("llama.context_length", "<I", 0, ["context_length", "0"]),
                 ("llama.rope.freq_base", "<f", float("nan"), ["nan"]),
                 ("llama.rope.freq_base", "<f", -1.0, ["-1"]),
                 ("llama.attention.layer_norm_rms_epsilon", "<f", -1.0, ["-1"]),
-                ("llama.rope.dimension_count", "<I", 32, ["dimension_count", "64", "32"]),
+                ("llama.rope.dimension_count", "<I", 33, ["dimension_count", "64", "33"]),
                 ("tokenizer.ggml.eos_token_id", "<I", 1 << 30, ["eos_token_id", "1073741824"])):
             with self.subTest(key=key, value=value):
                 self.write(self.with_value(key, form, value))

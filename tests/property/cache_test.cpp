@@ -57,7 +57,7 @@ class CacheTest : public testing::Test {
   void use(const model::ModelSpec& spec) {
     spec_ = spec;
     model_ = model::random_model(spec);
-    rotation_ = std::make_unique<kv::Rotation>(spec.head_dim, spec.rope_base);
+    rotation_ = std::make_unique<kv::Rotation>(spec, spec.context_length);
   }
 
   kv::Sequence new_sequence(const Setting& setting) {

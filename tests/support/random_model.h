@@ -27,6 +27,8 @@ inline ModelSpec tiny_spec() {
   spec.head_dim = 16;
   spec.context_length = 512;
   spec.kv_source = {0, 1, 2, 3};
+  spec.ropes = {{.base = 10000, .dims = 16, .scaling = {}}};
+  spec.tied_output = true;
   return spec;
 }
 
@@ -60,20 +62,20 @@ inline ModelPtr random_model(const ModelSpec& spec, uint64_t seed = 1) {
   model->embedding = random_weight(spec.vocab_size, spec.hidden_size, rng);
   for (int64_t index = 0; index < spec.num_layers; ++index) {
     Layer layer;
-    layer.attention_norm = random_norm(spec.hidden_size, rng);
+    layer.attention_norm.weight = random_norm(spec.hidden_size, rng);
     layer.query = random_weight(width, spec.hidden_size, rng);
     if (spec.kv_source[static_cast<size_t>(index)] == index) {
       layer.key = random_weight(spec.kv_width(), spec.hidden_size, rng);
       layer.value = random_weight(spec.kv_width(), spec.hidden_size, rng);
     }
     layer.attention_output = random_weight(spec.hidden_size, width, rng);
-    layer.feed_forward_norm = random_norm(spec.hidden_size, rng);
+    layer.feed_forward_norm.weight = random_norm(spec.hidden_size, rng);
     layer.gate = random_weight(spec.intermediate_size, spec.hidden_size, rng);
     layer.up = random_weight(spec.intermediate_size, spec.hidden_size, rng);
     layer.down = random_weight(spec.hidden_size, spec.intermediate_size, rng);
     model->layers.push_back(std::move(layer));
   }
-  model->output_norm = random_norm(spec.hidden_size, rng);
+  model->output_norm.weight = random_norm(spec.hidden_size, rng);
   model->output = model->embedding;
   return model;
 }

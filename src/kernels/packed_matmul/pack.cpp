@@ -1,11 +1,10 @@
-// Packing and unpacking of panels, value by value: the definition of the layout that the fast
-// product reads (panel_layout.h).
+// From stored rows to panels (panel_layout.h). Each packer walks block by block and lane by lane
+// within it, so that it writes a panel once, in order; lanes without a row stay zero.
 
+#include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include "core/check.h"
-#include "core/float16.h"
 #include "kernels/packed_matmul/packed_matmul.h"
 #include "kernels/packed_matmul/panel_layout.h"
 
@@ -13,39 +12,253 @@ namespace adze::kernels {
 namespace {
 
 using core::TensorType;
-
-uint16_t load_u16(const std::byte* address) {
-  uint16_t value;
-  std::memcpy(&value, address, sizeof(value));
-  return value;
-}
-
-float load_half(const std::byte* address) {
-  return core::float_from_half(load_u16(address));
-}
-
-void or_u32(std::byte* address, uint32_t bits) {
-  uint32_t value;
-  std::memcpy(&value, address, sizeof(value));
-  value |= bits;
-  std::memcpy(address, &value, sizeof(value));
-}
-
-uint32_t load_u32(const std::byte* address) {
-  uint32_t value;
-  std::memcpy(&value, address, sizeof(value));
-  return value;
-}
-
-// Columns [0, 32) of a lane, 4 bits each.
-uint32_t get_nibble(const std::byte* nibbles, int64_t lane, int64_t column) {
-  return load_u32(nibbles + column / 8 * 64 + lane * 4) >> (column % 8 * 4) & 15U;
-}
-
 using PanelRows = std::span<const std::byte* const, kPanelRows>;
 
-// Each packer walks block by block and lane by lane within it, so that it writes a panel once, in
-// order; lanes without a row stay zero.
+template <class T>
+T load(const std::byte* address) {
+  T value;
+  std::memcpy(&value, address, sizeof(value));
+  return value;
+}
+
+// 8 columns' codes, a byte each.
+using Codes = uint64_t;
+
+constexpr Codes each_byte(uint64_t byte) {
+  return byte * 0x0101010101010101;
+}
+
+// Their low `bits` bits as a string, the first column's lowest.
+uint64_t join_codes(Codes codes, int64_t bits) {
+  constexpr uint64_t kPairs = 0x00FF00FF00FF00FF;
+  constexpr uint64_t kQuads = 0x0000FFFF0000FFFF;
+  codes &= each_byte((1U << bits) - 1);
+  codes = (codes & kPairs) | (codes >> 8 & kPairs) << bits;
+  codes = (codes & kQuads) | (codes >> 16 & kQuads) << (2 * bits);
+  return (codes & 0xFFFFFFFF) | codes >> 32 << (4 * bits);
+}
+
+uint32_t join_nibbles(Codes codes) {
+  return static_cast<uint32_t>(join_codes(codes, 4));
+}
+
+// 8 columns' fields of `mask` that start at bit `shift` of 8 bytes.
+Codes fields(const std::byte* bytes, int64_t shift, uint64_t mask) {
+  return load<uint64_t>(bytes) >> shift & each_byte(mask);
+}
+
+// 16 bytes: columns 0 to 15 in the low nibbles, 16 to 31 in the high ones.
+Codes split_nibbles(const std::byte* bytes, int64_t group) {
+  return fields(bytes + group % 2 * 8, group / 2 * 4, 15);
+}
+
+// Bit i of a byte becomes byte i, 0 or 1.
+Codes spread_bits(uint8_t bits) {
+  const uint64_t one_each = each_byte(bits) & 0x8040201008040201;
+  return (one_each + each_byte(0x7F)) >> 7 & each_byte(1);
+}
+
+// Where a lane's header goes.
+struct Header {
+  std::byte* block;
+  int64_t lane;
+
+  void put_halves(int64_t offset, const std::byte* stored) const {
+    std::memcpy(block + offset + lane * 2, stored, 2);
+  }
+  void put_word(int64_t offset, uint32_t word) const {
+    std::memcpy(block + offset + lane * 4, &word, 4);
+  }
+};
+
+// Each Form turns one stored block of one row into a lane: header(), and codes() of columns 8 group
+// to 8 group + 7 of the 32 columns `part`.
+template <TensorType type>
+struct Form;
+
+// Stored: scale, with a minimum for the odd kinds | fifth bits (q5) | 16 bytes of nibbles.
+template <int64_t halves, int64_t fifth_bits>
+struct LegacyForm {
+  static void header(const std::byte* stored, const Header& header) {
+    for (int64_t half = 0; half < halves; ++half) {
+      header.put_halves(half * 32, stored + half * 2);
+    }
+  }
+  static Codes codes(const std::byte* stored, int64_t, int64_t group) {
+    const std::byte* bits = stored + halves * 2;
+    const Codes low = split_nibbles(bits + fifth_bits * 4, group);
+    return fifth_bits == 0 ? low : low | spread_bits(load<uint8_t>(bits + group)) << 4;
+  }
+};
+template <>
+struct Form<TensorType::kQ4_0> : LegacyForm<1, 0> {};
+template <>
+struct Form<TensorType::kIQ4_NL> : LegacyForm<1, 0> {};
+template <>
+struct Form<TensorType::kQ4_1> : LegacyForm<2, 0> {};
+template <>
+struct Form<TensorType::kQ5_0> : LegacyForm<1, 1> {};
+template <>
+struct Form<TensorType::kQ5_1> : LegacyForm<2, 1> {};
+
+// Stored: 16 bytes of sub-scale (low nibble) and sub-minimum | pairs [64] | scale | minimum. In
+// each half of 128 columns, column c has its pair in byte c % 32, at bits 2 * (c / 32).
+template <>
+struct Form<TensorType::kQ2_K> {
+  static void header(const std::byte* stored, const Header& header) {
+    header.put_halves(0, stored + 80);
+    header.put_halves(32, stored + 82);
+    for (int64_t word = 0; word < 2; ++word) {
+      const auto scales = load<uint64_t>(stored + word * 8);
+      header.put_word(64 + word * 64, join_nibbles(scales));
+      header.put_word(64 + (2 + word) * 64, join_nibbles(scales >> 4));
+    }
+  }
+  static Codes codes(const std::byte* stored, int64_t part, int64_t group) {
+    return fields(stored + 16 + part / 4 * 32 + group * 8, part % 4 * 2, 3);
+  }
+};
+
+// Stored: third bits [32], column c at bit c / 32 of byte c % 32 | pairs [64] as q2_k | 8 bytes of
+// low nibbles, scales 8 to 15 in the high ones | 4 bytes of high pairs, scale s in byte s % 4 at
+// bits 2 * (s / 4) | scale.
+template <>
+struct Form<TensorType::kQ3_K> {
+  static void header(const std::byte* stored, const Header& header) {
+    header.put_halves(0, stored + 108);
+    const auto low = load<uint64_t>(stored + 96);
+    header.put_word(32, join_nibbles(low));
+    header.put_word(32 + 64, join_nibbles(low >> 4));
+    const auto high = load<uint32_t>(stored + 104);
+    uint32_t pairs = 0;
+    for (int s = 0; s < 16; ++s) {
+      pairs |= (high >> (s % 4 * 8 + s / 4 * 2) & 3U) << (s * 2);
+    }
+    header.put_word(32 + 2 * 64, pairs);
+  }
+  static Codes codes(const std::byte* stored, int64_t part, int64_t group) {
+    return fields(stored + 32 + part / 4 * 32 + group * 8, part % 4 * 2, 3) |
+           fields(stored + group * 8, part, 1) << 2;
+  }
+};
+
+// Stored: scale | minimum | 12 bytes of sub-scales and sub-minima | fifth bits [32] (q5_k), column
+// c at bit c / 32 of byte c % 32 | nibbles, 32 bytes for 64 columns. Sub-scale s < 4 is the low six
+// bits of byte s, its minimum those of byte s + 4; of the later ones the low nibbles share byte
+// s + 4, and the high pairs are the tops of bytes s - 4 and s.
+template <int64_t fifth_bits>
+struct SuperForm {
+  static void header(const std::byte* stored, const Header& header) {
+    header.put_halves(0, stored);
+    header.put_halves(32, stored + 2);
+    const auto first = load<uint32_t>(stored + 4);
+    const auto second = load<uint32_t>(stored + 8);
+    const auto shared = load<uint32_t>(stored + 12);
+    const auto join = [](uint32_t low, uint32_t high) {
+      return low | static_cast<uint64_t>(high) << 32;
+    };
+    header.put_word(64, join_nibbles(join(first, shared)));
+    header.put_word(128, join_nibbles(join(second, shared >> 4)));
+    // Of scales 0 to 3 the high pair is at bits 4 of a byte, of the later ones at bits 6.
+    const uint64_t scales = join(first >> 4, first >> 6) & 0x0303030303030303;
+    const uint64_t minima = join(second >> 4, second >> 6) & 0x0303030303030303;
+    header.put_word(192, join_nibbles(scales | minima << 2));
+  }
+  static Codes codes(const std::byte* stored, int64_t part, int64_t group) {
+    const std::byte* nibbles = stored + 16 + fifth_bits * 32;
+    const Codes low = fields(nibbles + part / 2 * 32 + group * 8, part % 2 * 4, 15);
+    return fifth_bits == 0 ? low : low | fields(stored + 16 + group * 8, part, 1) << 4;
+  }
+};
+template <>
+struct Form<TensorType::kQ4_K> : SuperForm<0> {};
+template <>
+struct Form<TensorType::kQ5_K> : SuperForm<1> {};
+
+// Stored: low nibbles [128] | high pairs [64] as q2_k | sub-scales [16] i8 | scale. In each half of
+// 128 columns, column c has its nibble in byte c % 64 (high nibble from 64 on).
+template <>
+struct Form<TensorType::kQ6_K> {
+  static void header(const std::byte* stored, const Header& header) {
+    header.put_halves(0, stored + 208);
+    for (int64_t part = 0; part < 16; ++part) {
+      header.block[32 + part * 16 + header.lane] = stored[192 + part];
+    }
+  }
+  static Codes codes(const std::byte* stored, int64_t part, int64_t group) {
+    const std::byte* nibbles = stored + part / 4 * 64 + part % 2 * 32;
+    return fields(nibbles + group * 8, part % 4 / 2 * 4, 15) |
+           fields(stored + 128 + part / 4 * 32 + group * 8, part % 4 * 2, 3) << 4;
+  }
+};
+
+// Stored: scale | 16 bits of high pairs | 32 bits of low nibbles | for each 32 columns 16 bytes of
+// nibbles.
+template <>
+struct Form<TensorType::kIQ4_XS> {
+  static void header(const std::byte* stored, const Header& header) {
+    header.put_halves(0, stored);
+    header.put_word(32, load<uint32_t>(stored + 4));
+    header.put_halves(32 + 64, stored + 2);
+  }
+  static Codes codes(const std::byte* stored, int64_t part, int64_t group) {
+    return split_nibbles(stored + 8 + part * 16, group);
+  }
+};
+
+// The words of 32 columns.
+template <int64_t bits>
+void arrange(const uint64_t (&groups)[4], uint32_t (&words)[bits]) {
+  const auto low = [&](int64_t group) { return static_cast<uint32_t>(groups[group]); };
+  if constexpr (bits == 2) {
+    words[0] = low(0) | low(1) << 16;
+    words[1] = low(2) | low(3) << 16;
+  } else if constexpr (bits == 3) {
+    words[0] = low(0) | low(3) << 24;
+    words[1] = low(1) | low(3) >> 8 << 24;
+    words[2] = low(2) | low(3) >> 16 << 24;
+  } else {
+    const auto rest = [&](int64_t group) { return static_cast<uint32_t>(groups[group] >> 32); };
+    for (int64_t group = 0; group < 4; ++group) {
+      words[group] = low(group);
+    }
+    if constexpr (bits == 5) {
+      words[4] = rest(0) | rest(1) << 8 | rest(2) << 16 | rest(3) << 24;
+    } else if constexpr (bits == 6) {
+      words[4] = rest(0) | rest(1) << 16;
+      words[5] = rest(2) | rest(3) << 16;
+    }
+  }
+}
+
+template <TensorType type>
+void pack_codes(int64_t columns, PanelRows rows, std::byte* panel) {
+  constexpr PanelForm kForm = panel_form(type);
+  constexpr int64_t kStoredBytes = block_bytes(kForm) / 16;
+  for (int64_t block = 0; block < columns / kForm.columns; ++block) {
+    for (int64_t lane = 0; lane < kPanelRows; ++lane) {
+      const std::byte* stored = rows[static_cast<size_t>(lane)];
+      if (stored == nullptr) {
+        continue;
+      }
+      stored += block * kStoredBytes;
+      Form<type>::header(stored, Header{panel, lane});
+      for (int64_t part = 0; part < kForm.columns / 32; ++part) {
+        uint64_t groups[4];
+        for (int64_t group = 0; group < 4; ++group) {
+          groups[group] = join_codes(Form<type>::codes(stored, part, group), kForm.code_bits);
+        }
+        uint32_t words[kForm.code_bits];
+        arrange<kForm.code_bits>(groups, words);
+        std::byte* target = panel + kForm.header_bytes + part * code_bytes(kForm) + lane * 4;
+        for (int64_t word = 0; word < kForm.code_bits; ++word) {
+          std::memcpy(target + word * 64, words + word, 4);
+        }
+      }
+    }
+    panel += block_bytes(kForm);
+  }
+}
 
 void pack_plain(int64_t element_bytes, int64_t columns, PanelRows rows, std::byte* panel) {
   for (int64_t block = 0; block < columns / 32; ++block) {
@@ -57,40 +270,6 @@ void pack_plain(int64_t element_bytes, int64_t columns, PanelRows rows, std::byt
                     static_cast<size_t>(element_bytes));
       }
     }
-  }
-}
-
-// The low nibble of each of 8 bytes, the first byte's lowest.
-uint32_t gather_low_nibbles(uint64_t bytes) {
-  bytes &= 0x0F0F0F0F0F0F0F0F;
-  bytes = (bytes | bytes >> 4) & 0x00FF00FF00FF00FF;
-  bytes = (bytes | bytes >> 8) & 0x0000FFFF0000FFFF;
-  return static_cast<uint32_t>(bytes | bytes >> 16);
-}
-
-// Stored: byte c holds columns c (low nibble) and c + 16 (high nibble).
-void pack_q4(int64_t header_halves, int64_t columns, PanelRows rows, std::byte* panel) {
-  const int64_t stored_bytes = header_halves * 2 + 16;
-  for (int64_t block = 0; block < columns / 32; ++block) {
-    for (size_t lane = 0; lane < rows.size(); ++lane) {
-      if (rows[lane] == nullptr) {
-        continue;
-      }
-      const std::byte* stored = rows[lane] + block * stored_bytes;
-      for (int64_t half = 0; half < header_halves; ++half) {
-        std::memcpy(panel + half * 32 + lane * 2, stored + half * 2, 2);
-      }
-      uint64_t quants[2];
-      std::memcpy(quants, stored + header_halves * 2, sizeof(quants));
-      const uint32_t words[4] = {gather_low_nibbles(quants[0]),
-                                 gather_low_nibbles(quants[1]),
-                                 gather_low_nibbles(quants[0] >> 4),
-                                 gather_low_nibbles(quants[1] >> 4)};
-      for (int64_t word = 0; word < 4; ++word) {
-        std::memcpy(panel + header_halves * 32 + word * 64 + lane * 4, words + word, 4);
-      }
-    }
-    panel += header_halves * 32 + kNibbleBytes;
   }
 }
 
@@ -110,85 +289,6 @@ void pack_q8_0(int64_t columns, PanelRows rows, std::byte* panel) {
   }
 }
 
-// Stored: low nibbles [128], high pairs [64], sub-scales [16] i8, scale f16. Within each half of
-// 128 columns, column c has its nibble in byte c % 64 (high nibble from 64 on) and its pair in byte
-// c % 32, at bits 2 * (c / 32).
-void pack_q6_k(int64_t columns, PanelRows rows, std::byte* panel) {
-  for (int64_t super = 0; super < columns / kSuperColumns; ++super) {
-    for (int64_t lane = 0; lane < kPanelRows; ++lane) {
-      const std::byte* row = rows[static_cast<size_t>(lane)];
-      if (row == nullptr) {
-        continue;
-      }
-      row += super * 210;
-      std::memcpy(panel + lane * 2, row + 208, 2);
-      for (int64_t group = 0; group < 16; ++group) {
-        panel[32 + group * 16 + lane] = row[192 + group];
-      }
-      for (int64_t column = 0; column < kSuperColumns; ++column) {
-        const int64_t half = column / 128;
-        const int64_t inner = column % 128;
-        const auto low = std::to_integer<uint32_t>(row[half * 64 + inner % 64]);
-        const auto high = std::to_integer<uint32_t>(row[128 + half * 32 + inner % 32]);
-        std::byte* block = panel + kSuperHeaderBytes + column / 32 * kSuperBlockBytes;
-        or_u32(block + column % 32 / 8 * 64 + lane * 4,
-               (inner < 64 ? low & 15U : low >> 4) << (column % 8 * 4));
-        or_u32(block + kNibbleBytes + column % 32 / 16 * 64 + lane * 4,
-               (high >> (inner / 32 * 2) & 3U) << (column % 16 * 2));
-      }
-    }
-    panel += kSuperBytes;
-  }
-}
-
-float unpack_q6_k(const std::byte* panel, int64_t lane, int64_t column) {
-  panel += column / kSuperColumns * kSuperBytes;
-  column %= kSuperColumns;
-  const float scale = load_half(panel + lane * 2) *
-                      static_cast<float>(static_cast<int8_t>(panel[32 + column / 16 * 16 + lane]));
-  const std::byte* block = panel + kSuperHeaderBytes + column / 32 * kSuperBlockBytes;
-  const uint32_t low = get_nibble(block, lane, column % 32);
-  const uint32_t high =
-      load_u32(block + kNibbleBytes + column % 32 / 16 * 64 + lane * 4) >> (column % 16 * 2) & 3U;
-  return scale * static_cast<float>(static_cast<int32_t>(low | high << 4) - 32);
-}
-
-float unpack_value(TensorType type, const std::byte* panel, int64_t lane, int64_t column) {
-  const int64_t block = column / 32;
-  const int64_t inner = column % 32;
-  switch (type) {
-    case TensorType::kF32: {
-      float value;
-      std::memcpy(&value, panel + (column * 16 + lane) * 4, sizeof(value));
-      return value;
-    }
-    case TensorType::kF16:
-      return load_half(panel + (column * 16 + lane) * 2);
-    case TensorType::kBF16:
-      return core::float_from_bfloat16(load_u16(panel + (column * 16 + lane) * 2));
-    case TensorType::kQ4_0: {
-      const std::byte* start = panel + block * (32 + kNibbleBytes);
-      const auto quant = static_cast<float>(get_nibble(start + 32, lane, inner));
-      return load_half(start + lane * 2) * (quant - 8.0F);
-    }
-    case TensorType::kQ4_1: {
-      const std::byte* start = panel + block * (64 + kNibbleBytes);
-      const auto quant = static_cast<float>(get_nibble(start + 64, lane, inner));
-      return load_half(start + lane * 2) * quant + load_half(start + 32 + lane * 2);
-    }
-    case TensorType::kQ8_0: {
-      const std::byte* start = panel + block * (32 + 32 * 16);
-      const auto quant = static_cast<int8_t>(start[32 + inner * 16 + lane]);
-      return load_half(start + lane * 2) * static_cast<float>(quant);
-    }
-    case TensorType::kQ6_K:
-      return unpack_q6_k(panel, lane, column);
-    default:
-      core::check(false, "no packed form of ", core::info(type).name);
-      return 0;
-  }
-}
-
 }  // namespace
 
 bool has_packed_form(TensorType type) {
@@ -196,13 +296,10 @@ bool has_packed_form(TensorType type) {
     case TensorType::kF32:
     case TensorType::kF16:
     case TensorType::kBF16:
-    case TensorType::kQ4_0:
-    case TensorType::kQ4_1:
     case TensorType::kQ8_0:
-    case TensorType::kQ6_K:
       return true;
     default:
-      return false;
+      return panel_form(type).columns != 0;
   }
 }
 
@@ -214,6 +311,8 @@ void pack_panel(TensorType type,
                 int64_t columns,
                 std::span<const std::byte* const, kPanelRows> rows,
                 std::byte* panel) {
+  const int64_t unit = std::max(panel_form(type).columns, kBlockColumns);
+  core::check(columns % unit == 0, "columns % ", unit, ", got ", columns);
   std::memset(panel, 0, static_cast<size_t>(panel_bytes(type, columns)));
   switch (type) {
     case TensorType::kF32:
@@ -221,45 +320,32 @@ void pack_panel(TensorType type,
     case TensorType::kF16:
     case TensorType::kBF16:
       return pack_plain(2, columns, rows, panel);
-    case TensorType::kQ4_0:
-      return pack_q4(1, columns, rows, panel);
-    case TensorType::kQ4_1:
-      return pack_q4(2, columns, rows, panel);
     case TensorType::kQ8_0:
       return pack_q8_0(columns, rows, panel);
+    case TensorType::kQ4_0:
+      return pack_codes<TensorType::kQ4_0>(columns, rows, panel);
+    case TensorType::kQ4_1:
+      return pack_codes<TensorType::kQ4_1>(columns, rows, panel);
+    case TensorType::kQ5_0:
+      return pack_codes<TensorType::kQ5_0>(columns, rows, panel);
+    case TensorType::kQ5_1:
+      return pack_codes<TensorType::kQ5_1>(columns, rows, panel);
+    case TensorType::kQ2_K:
+      return pack_codes<TensorType::kQ2_K>(columns, rows, panel);
+    case TensorType::kQ3_K:
+      return pack_codes<TensorType::kQ3_K>(columns, rows, panel);
+    case TensorType::kQ4_K:
+      return pack_codes<TensorType::kQ4_K>(columns, rows, panel);
+    case TensorType::kQ5_K:
+      return pack_codes<TensorType::kQ5_K>(columns, rows, panel);
     case TensorType::kQ6_K:
-      return pack_q6_k(columns, rows, panel);
-    default:
-      core::check(false, "no packed form of ", core::info(type).name);
+      return pack_codes<TensorType::kQ6_K>(columns, rows, panel);
+    case TensorType::kIQ4_NL:
+      return pack_codes<TensorType::kIQ4_NL>(columns, rows, panel);
+    case TensorType::kIQ4_XS:
+      return pack_codes<TensorType::kIQ4_XS>(columns, rows, panel);
   }
-}
-
-void unpack_row(const PackedMatrix& weight, int64_t output_row, float* output) {
-  const std::byte* panel =
-      weight.panels + output_row / kPanelRows * panel_bytes(weight.type, weight.columns);
-  for (int64_t column = 0; column < weight.columns; ++column) {
-    output[column] = unpack_value(weight.type, panel, output_row % kPanelRows, column);
-  }
-}
-
-void packed_matmul_reference(const float* x,
-                             int64_t rows,
-                             int64_t columns,
-                             std::span<const MatmulOutput> outputs) {
-  std::vector<float> weight(static_cast<size_t>(columns));
-  for (const MatmulOutput& output : outputs) {
-    for (int64_t o = 0; o < output.weight.outputs; ++o) {
-      unpack_row(output.weight, o, weight.data());
-      for (int64_t r = 0; r < rows; ++r) {
-        double sum = 0;
-        for (int64_t c = 0; c < columns; ++c) {
-          sum += static_cast<double>(x[r * columns + c]) *
-                 static_cast<double>(weight[static_cast<size_t>(c)]);
-        }
-        output.y[r * output.stride + o] = static_cast<float>(sum);
-      }
-    }
-  }
+  core::check(false, "no packed form of ", core::info(type).name);
 }
 
 }  // namespace adze::kernels

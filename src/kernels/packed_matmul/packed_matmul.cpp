@@ -19,21 +19,12 @@
 #include <hwy/foreach_target.h>
 #include <hwy/cache_control.h>
 #include "kernels/vectors-inl.h"
+#include "kernels/packed_matmul/panel_readers-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 namespace {
-
-using core::TensorType;
-
-using Words = hn::RebindToUnsigned<Floats>;
-using Integers = hn::RebindToSigned<Floats>;
-using WordVector = hn::Vec<Words>;
-
-constexpr Words kWords;
-constexpr Integers kIntegers;
-constexpr int kVectors = kParts;  // vectors that span the 16 rows of a panel
 
 // Register tile of the compute-bound path. AVX2 has 16 registers: 6 rows x 2 vectors of sums, 2 of
 // weights, 1 of x. AVX-512 has 32: 12 rows x 2 vectors, 2, 1. Both do 12 or 24 independent chains,
@@ -44,160 +35,9 @@ constexpr int kTileOutputs = kTilePanels * 16;
 // Columns unpacked at a time: 1024 x 32 x 4 bytes = 128 KiB (AVX2: 64) stay in the second-level
 // cache.
 constexpr int64_t kTileDepth = 1024;
-// Up to here, unpacking once per row tile costs less than storing and reloading f32.
-constexpr int kDirectRows = kVectors == 1 ? 8 : 4;
-
-HWY_INLINE Vector load_halves(const uint8_t* address, int vector) {
-  const hn::Rebind<hwy::float16_t, Floats> halves;
-  return hn::PromoteTo(
-      kFloats,
-      hn::LoadU(halves, reinterpret_cast<const hwy::float16_t*>(address) + vector * kLanes));
-}
-
-HWY_INLINE Vector load_bytes(const uint8_t* address, int vector) {
-  const hn::Rebind<int8_t, Floats> bytes;
-  return hn::ConvertTo(
-      kFloats,
-      hn::PromoteTo(kIntegers,
-                    hn::LoadU(bytes, reinterpret_cast<const int8_t*>(address) + vector * kLanes)));
-}
-
-HWY_INLINE WordVector load_words(const uint8_t* address, int vector) {
-  return hn::LoadU(kWords, reinterpret_cast<const uint32_t*>(address) + vector * kLanes);
-}
-
-HWY_INLINE Vector to_float(WordVector words) {
-  return hn::ConvertTo(kFloats, hn::BitCast(kIntegers, words));
-}
-
-// Readers give the f32 weights of one panel, 8 columns ("group") at a time: open(block of 32
-// columns), group(0..3), then weight<0..7>(vector).
-template <TensorType type>
-class Reader;
-
-template <class Element>
-class PlainReader {
- public:
-  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
-    block_ = panel + block * 32 * 16 * static_cast<int64_t>(sizeof(Element));
-  }
-  HWY_INLINE void group(int index) { group_ = block_ + index * 8 * 16 * sizeof(Element); }
-  template <int column>
-  HWY_INLINE Vector weight(int vector) const {
-    const uint8_t* address = group_ + column * 16 * sizeof(Element);
-    if constexpr (std::is_same_v<Element, float>) {
-      return hn::LoadU(kFloats, reinterpret_cast<const float*>(address) + vector * kLanes);
-    } else {
-      const hn::Rebind<Element, Floats> narrow;
-      return hn::PromoteTo(
-          kFloats, hn::LoadU(narrow, reinterpret_cast<const Element*>(address) + vector * kLanes));
-    }
-  }
-
- private:
-  const uint8_t* block_;
-  const uint8_t* group_;
-};
-template <>
-class Reader<TensorType::kF32> : public PlainReader<float> {};
-template <>
-class Reader<TensorType::kF16> : public PlainReader<hwy::float16_t> {};
-template <>
-class Reader<TensorType::kBF16> : public PlainReader<hwy::bfloat16_t> {};
-
-// weight = scale * nibble + offset; exact products, one rounding.
-template <bool stored_minimum>
-class NibbleReader {
- public:
-  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
-    constexpr int64_t kHeader = stored_minimum ? 64 : 32;
-    const uint8_t* start = panel + block * (kHeader + kNibbleBytes);
-    for (int v = 0; v < kVectors; ++v) {
-      scale_[v] = load_halves(start, v);
-      if constexpr (stored_minimum) {
-        offset_[v] = load_halves(start + 32, v);
-      } else {
-        offset_[v] = hn::Mul(scale_[v], hn::Set(kFloats, -8.0F));
-      }
-    }
-    nibbles_ = start + kHeader;
-  }
-  HWY_INLINE void group(int index) {
-    for (int v = 0; v < kVectors; ++v) {
-      words_[v] = load_words(nibbles_ + index * 64, v);
-    }
-  }
-  template <int column>
-  HWY_INLINE Vector weight(int vector) const {
-    const auto nibble = hn::And(hn::ShiftRight<4 * column>(words_[vector]), hn::Set(kWords, 15U));
-    return hn::MulAdd(scale_[vector], to_float(nibble), offset_[vector]);
-  }
-
- private:
-  Vector scale_[kVectors];
-  Vector offset_[kVectors];
-  WordVector words_[kVectors];
-  const uint8_t* nibbles_;
-};
-template <>
-class Reader<TensorType::kQ4_0> : public NibbleReader<false> {};
-template <>
-class Reader<TensorType::kQ4_1> : public NibbleReader<true> {};
-
-template <>
-class Reader<TensorType::kQ8_0> {
- public:
-  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
-    const uint8_t* start = panel + block * (32 + 32 * 16);
-    for (int v = 0; v < kVectors; ++v) {
-      scale_[v] = load_halves(start, v);
-    }
-    bytes_ = start + 32;
-  }
-  HWY_INLINE void group(int index) { group_ = bytes_ + index * 8 * 16; }
-  template <int column>
-  HWY_INLINE Vector weight(int vector) const {
-    return hn::Mul(scale_[vector], load_bytes(group_ + column * 16, vector));
-  }
-
- private:
-  Vector scale_[kVectors];
-  const uint8_t* bytes_;
-  const uint8_t* group_;
-};
-
-template <>
-class Reader<TensorType::kQ6_K> {
- public:
-  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
-    super_ = panel + block / 8 * kSuperBytes;
-    block_ = super_ + kSuperHeaderBytes + block % 8 * kSuperBlockBytes;
-    scales_ = super_ + 32 + block % 8 * 2 * 16;
-  }
-  HWY_INLINE void group(int index) {
-    for (int v = 0; v < kVectors; ++v) {
-      scale_[v] = hn::Mul(load_halves(super_, v), load_bytes(scales_ + index / 2 * 16, v));
-      low_[v] = load_words(block_ + index * 64, v);
-      const WordVector pairs = load_words(block_ + kNibbleBytes + index / 2 * 64, v);
-      high_[v] = index % 2 == 0 ? pairs : hn::ShiftRight<16>(pairs);
-    }
-  }
-  template <int column>
-  HWY_INLINE Vector weight(int vector) const {
-    const auto low = hn::And(hn::ShiftRight<4 * column>(low_[vector]), hn::Set(kWords, 15U));
-    const auto high = hn::And(hn::ShiftRight<2 * column>(high_[vector]), hn::Set(kWords, 3U));
-    const auto quant = to_float(hn::Or(low, hn::ShiftLeft<4>(high)));
-    return hn::Mul(scale_[vector], hn::Sub(quant, hn::Set(kFloats, 32.0F)));
-  }
-
- private:
-  const uint8_t* super_;
-  const uint8_t* block_;
-  const uint8_t* scales_;
-  Vector scale_[kVectors];
-  WordVector low_[kVectors];
-  WordVector high_[kVectors];
-};
+// Up to here, unpacking once per row tile costs less than storing and reloading f32. Without
+// vectors there is one path: the other would only cost compile time.
+constexpr int kDirectRows = kVectors == 1 ? 8 : kVectors == 2 ? 4 : 0;
 
 // Runs step.template operator()<0..7>().
 template <class Step>
@@ -324,14 +164,16 @@ void direct_rows(const float* x,
                  const MatmulOutput& output,
                  int64_t begin,
                  int64_t end) {
-  if (rows == 1) {
-    direct_panels<type, 1>(x, rows, columns, output, begin, end);
-  } else if (rows == 2) {
-    direct_panels<type, 2>(x, rows, columns, output, begin, end);
-  } else if (rows <= 4) {
-    direct_panels<type, 4>(x, rows, columns, output, begin, end);
-  } else {
-    direct_panels<type, kDirectRows>(x, rows, columns, output, begin, end);
+  if constexpr (kDirectRows > 0) {
+    if (rows == 1) {
+      direct_panels<type, 1>(x, rows, columns, output, begin, end);
+    } else if (rows == 2) {
+      direct_panels<type, 2>(x, rows, columns, output, begin, end);
+    } else if (rows <= 4) {
+      direct_panels<type, 4>(x, rows, columns, output, begin, end);
+    } else {
+      direct_panels<type, kDirectRows>(x, rows, columns, output, begin, end);
+    }
   }
 }
 
@@ -474,11 +316,26 @@ HWY_INLINE void with_type(TensorType type, Body&& body) {
       return body(std::integral_constant<TensorType, kQ4_1>());
     case kQ8_0:
       return body(std::integral_constant<TensorType, kQ8_0>());
+    case kQ5_0:
+      return body(std::integral_constant<TensorType, kQ5_0>());
+    case kQ5_1:
+      return body(std::integral_constant<TensorType, kQ5_1>());
+    case kQ2_K:
+      return body(std::integral_constant<TensorType, kQ2_K>());
+    case kQ3_K:
+      return body(std::integral_constant<TensorType, kQ3_K>());
+    case kQ4_K:
+      return body(std::integral_constant<TensorType, kQ4_K>());
+    case kQ5_K:
+      return body(std::integral_constant<TensorType, kQ5_K>());
     case kQ6_K:
       return body(std::integral_constant<TensorType, kQ6_K>());
-    default:
-      core::check(false, "no packed form of ", core::info(type).name);
+    case kIQ4_NL:
+      return body(std::integral_constant<TensorType, kIQ4_NL>());
+    case kIQ4_XS:
+      return body(std::integral_constant<TensorType, kIQ4_XS>());
   }
+  core::check(false, "no packed form of ", core::info(type).name);
 }
 
 // Splits the panel tiles of all outputs evenly over threads and calls
@@ -565,7 +422,8 @@ void packed_matmul(const float* x,
                 output.weight.columns,
                 " and ",
                 columns);
-    core::check(columns % kBlockColumns == 0, "columns % 32, got ", columns);
+    const int64_t unit = std::max(panel_form(output.weight.type).columns, kBlockColumns);
+    core::check(columns % unit == 0, "columns % ", unit, ", got ", columns);
   }
   static thread_local std::vector<float> packed_x;
   HWY_DYNAMIC_DISPATCH(matmul)(x, rows, columns, outputs, packed_x);

@@ -26,7 +26,7 @@ struct PackedMatrix {
   const std::byte* panels;  // ceil(outputs / 16) panels, 64-byte aligned
 };
 
-// f32 f16 bf16 q4_0 q4_1 q8_0 q6_k
+// f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs
 bool has_packed_form(core::TensorType type);
 
 // Bytes of all panels; missing rows of the last panel are zero.

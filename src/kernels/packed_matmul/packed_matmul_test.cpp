@@ -10,6 +10,7 @@
 #include "core/float16.h"
 #include "core/parallel.h"
 #include "core/rng.h"
+#include "kernels/packed_matmul/panel_layout.h"
 #include "kernels/simd.h"
 
 namespace adze::kernels {
@@ -29,6 +30,31 @@ void set_half(std::byte* address, double value) {
   std::memcpy(address, &half, 2);
 }
 
+// Of the 16-bit floats in a stored block of 256 columns; no minimum: -1.
+int64_t scale_offset(TensorType type) {
+  switch (type) {
+    case TensorType::kQ2_K:
+      return 80;
+    case TensorType::kQ3_K:
+      return 108;
+    case TensorType::kQ6_K:
+      return 208;
+    default:
+      return 0;
+  }
+}
+int64_t minimum_offset(TensorType type) {
+  switch (type) {
+    case TensorType::kQ2_K:
+      return 82;
+    case TensorType::kQ4_K:
+    case TensorType::kQ5_K:
+      return 2;
+    default:
+      return -1;
+  }
+}
+
 std::vector<std::byte> random_row(TensorType type, int64_t columns, core::Rng& rng) {
   std::vector<std::byte> row(static_cast<size_t>(core::row_bytes(type, columns)));
   for (std::byte& byte : row) {
@@ -44,11 +70,16 @@ std::vector<std::byte> random_row(TensorType type, int64_t columns, core::Rng& r
     } else if (type == TensorType::kBF16) {
       const uint16_t value = core::bfloat16_from_float(static_cast<float>(uniform()));
       std::memcpy(block, &value, 2);
-    } else if (type == TensorType::kQ6_K) {
-      set_half(block + 208, uniform() / 1000);
+    } else if (block_bytes >= 84) {  // 256 columns: scale of sub-scales, of which some are large
+      const int64_t minimum = minimum_offset(type);
+      set_half(block + scale_offset(type), uniform() / 500);
+      if (minimum >= 0) {
+        set_half(block + minimum, uniform() / 50);
+      }
     } else {
-      set_half(block, type == TensorType::kQ8_0 ? uniform() / 16 : uniform());
-      if (type == TensorType::kQ4_1) {
+      const bool large = type == TensorType::kQ8_0 || type == TensorType::kIQ4_NL;
+      set_half(block, large ? uniform() / 16 : uniform());
+      if (type == TensorType::kQ4_1 || type == TensorType::kQ5_1) {
         set_half(block + 2, uniform() * 8);
       }
     }
@@ -95,8 +126,16 @@ constexpr TensorType kTypes[] = {TensorType::kF32,
                                  TensorType::kBF16,
                                  TensorType::kQ4_0,
                                  TensorType::kQ4_1,
+                                 TensorType::kQ5_0,
+                                 TensorType::kQ5_1,
                                  TensorType::kQ8_0,
-                                 TensorType::kQ6_K};
+                                 TensorType::kQ2_K,
+                                 TensorType::kQ3_K,
+                                 TensorType::kQ4_K,
+                                 TensorType::kQ5_K,
+                                 TensorType::kQ6_K,
+                                 TensorType::kIQ4_NL,
+                                 TensorType::kIQ4_XS};
 
 class PackedMatmulTest : public testing::TestWithParam<std::string> {
  protected:
@@ -178,6 +217,17 @@ INSTANTIATE_TEST_SUITE_P(Isa,
                          PackedMatmulTest,
                          testing::ValuesIn(supported_isas()),
                          [](const auto& instance) { return instance.param; });
+
+TEST(PackedMatmul, APanelTakesTheBytesOfItsStoredRows) {
+  for (const TensorType type : kTypes) {
+    EXPECT_TRUE(has_packed_form(type));
+    const PanelForm form = panel_form(type);
+    if (form.columns != 0) {
+      EXPECT_EQ(form.columns, core::info(type).block_elements) << core::info(type).name;
+      EXPECT_EQ(block_bytes(form), 16 * core::info(type).block_bytes) << core::info(type).name;
+    }
+  }
+}
 
 TEST(PackedMatmul, WideRegistersGiveTheBitsOfAvx2) {
   const auto isas = supported_isas();

@@ -1,16 +1,33 @@
 #pragma once
-// Bytes of a panel: 16 weight rows side by side, cut into blocks of 32 columns (q6_k: 256).
-// "16 x T" is one value a row, the rows being the lanes of a vector.
+// Bytes of a panel: 16 weight rows side by side, block after block of the type's columns.
+// "16 x T" is one value a row, the rows being the lanes of a vector; a word is 16 x u32.
 //
 //   f32 f16 bf16   a column: 16 x T
-//   q4_0           scale 16 x f16 | nibbles 4 words of 16 x u32
-//   q4_1           scale 16 x f16 | minimum 16 x f16 | nibbles 4 words of 16 x u32
 //   q8_0           scale 16 x f16 | a column: 16 x i8
-//   q6_k           scale 16 x f16 | sub-scales 16 of 16 x i8 | per 32 columns: low nibbles 4 words
-//   of
-//                  16 x u32, high pairs 2 words of 16 x u32
 //
-// Nibble j of word w belongs to column 8 w + j; pair j of word w to column 16 w + j.
+// The others hold a header, then for each 32 columns the words of their codes:
+//
+//   q4_0 q5_0      scale 16 x f16
+//   iq4_nl
+//   q4_1 q5_1      scale 16 x f16 | minimum 16 x f16
+//   q6_k           scale 16 x f16 | sub-scales 16 of 16 x i8
+//   q2_k           scale 16 x f16 | minimum 16 x f16 | 2 words: nibbles of the 16 sub-scales |
+//                  2 words: nibbles of the 16 sub-minima
+//   q3_k           scale 16 x f16 | 2 words: low nibbles of the 16 sub-scales | a word: their high
+//                  pairs
+//   q4_k q5_k      scale 16 x f16 | minimum 16 x f16 | a word: low nibbles of the 8 sub-scales |
+//                  a word: low nibbles of the 8 sub-minima | a word: at nibble j the high pair of
+//                  sub-scale j, above it that of sub-minimum j
+//   iq4_xs         scale 16 x f16 | a word: low nibbles of the 8 sub-scales | 16 x u16: their high
+//                  pairs
+//
+// Codes of n bits take n words for 32 columns. Those of 8 columns ("group" 0 to 3) are a string of
+// 8 n bits in a lane, column c's code at bit n c:
+//
+//   n = 2          group g is half g % 2 of word g / 2
+//   n = 3          groups 0 to 2 are the low 24 bits of words 0 to 2, group 3 is their top bytes
+//   n = 4 5 6      word g is the first 32 bits of group g; the rest fills field g of the words from
+//                  word 4 on, fields of 8 (n - 4) bits
 
 #include <cstdint>
 
@@ -18,13 +35,55 @@
 
 namespace adze::kernels {
 
-constexpr int64_t kBlockColumns = 32;
-constexpr int64_t kNibbleBytes = 4 * 64;
-constexpr int64_t kPairBytes = 2 * 64;
-constexpr int64_t kSuperColumns = 256;
-constexpr int64_t kSuperHeaderBytes = 32 + 16 * 16;
-constexpr int64_t kSuperBlockBytes = kNibbleBytes + kPairBytes;
-constexpr int64_t kSuperBytes = kSuperHeaderBytes + 8 * kSuperBlockBytes;
+constexpr int64_t kBlockColumns = 32;  // the unit of all readers
+
+struct PanelForm {
+  int64_t columns;       // of a block
+  int64_t header_bytes;  // of a block
+  int64_t code_bits;
+};
+
+// Of the types that have codes.
+constexpr PanelForm panel_form(core::TensorType type) {
+  switch (type) {
+    case core::TensorType::kQ4_0:
+    case core::TensorType::kIQ4_NL:
+      return {32, 32, 4};
+    case core::TensorType::kQ4_1:
+      return {32, 64, 4};
+    case core::TensorType::kQ5_0:
+      return {32, 32, 5};
+    case core::TensorType::kQ5_1:
+      return {32, 64, 5};
+    case core::TensorType::kQ2_K:
+      return {256, 64 + 4 * 64, 2};
+    case core::TensorType::kQ3_K:
+      return {256, 32 + 3 * 64, 3};
+    case core::TensorType::kQ4_K:
+      return {256, 64 + 3 * 64, 4};
+    case core::TensorType::kQ5_K:
+      return {256, 64 + 3 * 64, 5};
+    case core::TensorType::kQ6_K:
+      return {256, 32 + 16 * 16, 6};
+    case core::TensorType::kIQ4_XS:
+      return {256, 32 + 64 + 32, 4};
+    default:
+      return {};
+  }
+}
+
+// Bytes of the codes of 32 columns, and of a block.
+constexpr int64_t code_bytes(const PanelForm& form) {
+  return form.code_bits * 64;
+}
+constexpr int64_t block_bytes(const PanelForm& form) {
+  return form.header_bytes + form.columns / 32 * code_bytes(form);
+}
+
+// What the sixteen codes of the iq4 types stand for, plus 128.
+constexpr uint8_t kIq4Values[16] = {
+    1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+constexpr int kIq4Zero = 128;
 
 // Bytes of 16 rows of `columns` values: the same in a panel as in the file.
 inline int64_t panel_bytes(core::TensorType type, int64_t columns) {

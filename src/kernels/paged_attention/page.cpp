@@ -65,18 +65,24 @@ void reference_row(const PagedAttention& attention,
   const AttentionShape& shape = attention.shape;
   const int64_t kv_head = head / (shape.heads / shape.kv_heads);
   const int64_t own_page = (sequence.first_rank + row) / kPageTokens;
-  const int64_t visible = sequence.first_rank + row + 1;
+  const bool both_ways = sequence.bidirectional;
+  const int64_t end = sequence.first_rank + (both_ways ? sequence.rows : row + 1);
+  const int64_t begin =
+      sequence.first_visible == nullptr
+          ? 0
+          : sequence.first_visible[kv_head * sequence.first_visible_head_stride + row];
   const float* query = sequence.query + (row * shape.heads + head) * shape.head_dim;
   float* output = sequence.output + (row * shape.heads + head) * shape.head_dim;
   const auto page_at = [&](int64_t rank) {
     const int64_t page = rank / kPageTokens;
-    return page == own_page ? std::pair(sequence.own_pages[page], attention.own_page_type)
-                            : std::pair(sequence.pages[page], attention.page_type);
+    return both_ways || page == own_page
+               ? std::pair(sequence.own_pages[page], attention.own_page_type)
+               : std::pair(sequence.pages[page], attention.page_type);
   };
-  std::vector<double> weights(static_cast<size_t>(visible));
+  std::vector<double> weights(static_cast<size_t>(end - begin));
   std::vector<float> key(static_cast<size_t>(shape.head_dim));
   double largest = -INFINITY;
-  for (int64_t rank = 0; rank < visible; ++rank) {
+  for (int64_t rank = begin; rank < end; ++rank) {
     const auto [page, type] = page_at(rank);
     for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
       key[static_cast<size_t>(dim)] =
@@ -89,8 +95,13 @@ void reference_row(const PagedAttention& attention,
     for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
       score += static_cast<double>(query[dim]) * static_cast<double>(key[static_cast<size_t>(dim)]);
     }
-    weights[static_cast<size_t>(rank)] = score * static_cast<double>(shape.scale);
-    largest = std::max(largest, weights[static_cast<size_t>(rank)]);
+    score *= static_cast<double>(shape.scale);
+    if (shape.softcap != 0) {
+      const auto cap = static_cast<double>(shape.softcap);
+      score = cap * std::tanh(score / cap);
+    }
+    weights[static_cast<size_t>(rank - begin)] = score;
+    largest = std::max(largest, score);
   }
   double total = 0;
   for (double& weight : weights) {
@@ -99,9 +110,9 @@ void reference_row(const PagedAttention& attention,
   }
   for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
     double sum = 0;
-    for (int64_t rank = 0; rank < visible; ++rank) {
+    for (int64_t rank = begin; rank < end; ++rank) {
       const auto [page, type] = page_at(rank);
-      sum += weights[static_cast<size_t>(rank)] *
+      sum += weights[static_cast<size_t>(rank - begin)] *
              static_cast<double>(
                  get(type, page, value_index(shape, kv_head, dim, rank % kPageTokens)));
     }

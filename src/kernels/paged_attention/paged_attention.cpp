@@ -155,6 +155,16 @@ HWY_INLINE float exponentiate(float* values, int64_t count, float largest) {
   return sum_of_sixteen(sums);
 }
 
+// values = cap * tanh(values / cap); count a multiple of 16. NaN stays.
+HWY_INLINE void cap_softly(float* values, int64_t count, float cap) {
+  const Vector caps = hn::Set(kFloats, cap);
+  const Vector shares = hn::Set(kFloats, 1.0F / cap);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Vector tangent = hn::Tanh(kFloats, hn::Mul(load(values + i), shares));
+    hn::StoreU(hn::Mul(caps, tangent), kFloats, values + i);
+  }
+}
+
 HWY_INLINE float exponential(float value) {
   return hn::GetLane(hn::Exp(kFloats, hn::Set(kFloats, value)));
 }
@@ -163,6 +173,7 @@ HWY_INLINE float exponential(float value) {
 struct RowState {
   float largest = -INFINITY;
   float total = 0;
+  bool empty = true;  // no token seen so far
 };
 
 // state, values [head_dim] take in a later block's state and values.
@@ -171,7 +182,10 @@ HWY_INLINE void merge(RowState& state,
                       const RowState& block,
                       const float* block_values,
                       int64_t head_dim) {
-  if (state.total == 0) {  // nothing merged yet
+  if (block.empty) {
+    return;
+  }
+  if (state.empty) {
     state = block;
     std::copy_n(block_values, head_dim, values);
     return;
@@ -220,17 +234,38 @@ struct Tile {
   int64_t kv_head;
   int64_t first;
   int64_t count;
+  int64_t begin;  // the lowest rank that a row sees
 
   int64_t group() const { return attention.shape.heads / attention.shape.kv_heads; }
   int64_t m() const { return count * group(); }
-  int64_t own_page() const { return (sequence.first_rank + first) / kPageTokens; }
-  int64_t visible() const { return sequence.first_rank + first + count; }  // of the last row
-  int64_t row_offset(int64_t index) const {  // floats, into query and output
+  // A page's rows read it in its own form; rows that see both ways read every page so.
+  bool is_own(int64_t page) const {
+    return sequence.bidirectional || page == (sequence.first_rank + first) / kPageTokens;
+  }
+  // Ranks [begin_of(row), end_of(row)) are what a row of the sequence sees.
+  int64_t begin_of(int64_t row) const {
+    return sequence.first_visible == nullptr
+               ? 0
+               : sequence.first_visible[kv_head * sequence.first_visible_head_stride + row];
+  }
+  int64_t end_of(int64_t row) const {
+    return sequence.first_rank + (sequence.bidirectional ? sequence.rows : row + 1);
+  }
+  int64_t end() const { return end_of(first + count - 1); }  // of all rows
+  int64_t row_offset(int64_t index) const {                  // floats, into query and output
     return ((first + index / group()) * attention.shape.heads + kv_head * group() +
             index % group()) *
            attention.shape.head_dim;
   }
 };
+
+int64_t lowest_begin(const Tile& tile) {
+  int64_t lowest = tile.begin_of(tile.first);
+  for (int64_t row = tile.first + 1; row < tile.first + tile.count; ++row) {
+    lowest = std::min(lowest, tile.begin_of(row));
+  }
+  return lowest;
+}
 
 void gather_query(const Tile& tile, Workspace& workspace) {
   const int64_t head_dim = tile.attention.shape.head_dim;
@@ -271,7 +306,7 @@ void rotate_tile(const KeyRotation& rotation, int64_t head_dim, int64_t page, fl
 // Calls body(key pointer, value pointer) with the page's elements of one kv head.
 template <class Body>
 HWY_INLINE void with_page(const Tile& tile, int64_t page, Body&& body) {
-  const bool own = page == tile.own_page();
+  const bool own = tile.is_own(page);
   const std::byte* bytes = own ? tile.sequence.own_pages[page] : tile.sequence.pages[page];
   const TensorType type = own ? tile.attention.own_page_type : tile.attention.page_type;
   const AttentionShape& shape = tile.attention.shape;
@@ -320,61 +355,93 @@ void score_page(const Tile& tile, int64_t page, int64_t place, Workspace& worksp
   });
 }
 
-void weigh_page(
-    const Tile& tile, int64_t page, int64_t place, int64_t tokens, Workspace& workspace) {
+// Tokens [first, end) of a page; `resume` adds to what earlier pages gave.
+void weigh_page(const Tile& tile,
+                int64_t page,
+                int64_t place,
+                int64_t first,
+                int64_t end,
+                bool resume,
+                Workspace& workspace) {
   const int64_t head_dim = tile.attention.shape.head_dim;
   with_page(tile, page, [&](const auto*, const auto* value) HWY_ATTR {
-    const float* weights = workspace.scores.data() + place * kPageTokens;
+    const float* weights = workspace.scores.data() + place * kPageTokens + first;
     if (tile.m() < kConvertRows) {
       multiply(tile.m(),
                weights,
                kAttentionBlockTokens,
-               value,
+               value + first * head_dim,
                head_dim,
-               tokens,
-               place > 0,
+               end - first,
+               resume,
                workspace.block_values.data(),
                head_dim);
       return;
     }
-    convert(value, tokens * head_dim, workspace.tile.data());
+    convert(value + first * head_dim, (end - first) * head_dim, workspace.tile.data());
     multiply(tile.m(),
              weights,
              kAttentionBlockTokens,
              workspace.tile.data(),
              head_dim,
-             tokens,
-             place > 0,
+             end - first,
+             resume,
              workspace.block_values.data(),
              head_dim);
   });
+}
+
+// Turns scores [begin, end) of a row's block into weights, of which it sees [first, last).
+RowState weigh_scores(float* scores, int64_t begin, int64_t end, int64_t first, int64_t last) {
+  if (first >= last) {
+    std::fill(scores + begin, scores + end, 0.0F);
+    return {};
+  }
+  std::fill(scores + begin, scores + first, -INFINITY);
+  std::fill(scores + last, scores + end, -INFINITY);
+  const float largest = maximum_of(scores + begin, end - begin);
+  return {largest, exponentiate(scores + begin, end - begin, largest), false};
 }
 
 // Softmax and weighted values of one block of 256 tokens: block_states, block_values.
 void attend_block(const Tile& tile, int64_t block, Workspace& workspace) {
   const int64_t first_page = block * kBlockPages;
   const int64_t first_token = block * kAttentionBlockTokens;
-  const int64_t tokens = std::min(kAttentionBlockTokens, tile.visible() - first_token);
+  // Places of the block: tokens [skipped, tokens) are seen by some row, pages [first_place, pages)
+  // hold them.
+  const int64_t skipped = std::max<int64_t>(tile.begin - first_token, 0);
+  const int64_t tokens = std::min(kAttentionBlockTokens, tile.end() - first_token);
+  const int64_t first_place = skipped / kPageTokens;
   const int64_t pages = (tokens + kPageTokens - 1) / kPageTokens;
-  for (int64_t place = 0; place < pages; ++place) {
+  for (int64_t place = first_place; place < pages; ++place) {
     score_page(tile, first_page + place, place, workspace);
   }
+  const float softcap = tile.attention.shape.softcap;
   for (int64_t m = 0; m < tile.m(); ++m) {
     float* scores = workspace.scores.data() + m * kAttentionBlockTokens;
-    // At least 1: all rows of a tile lie in one page, so in one block.
-    const int64_t seen = std::min(
-        tile.sequence.first_rank + tile.first + m / tile.group() + 1 - first_token, tokens);
-    std::fill(scores + seen, scores + pages * kPageTokens, -INFINITY);
-    RowState& state = workspace.block_states[static_cast<size_t>(m)];
-    state.largest = maximum_of(scores, pages * kPageTokens);
-    state.total = exponentiate(scores, pages * kPageTokens, state.largest);
+    const int64_t begin = first_place * kPageTokens;
+    const int64_t end = pages * kPageTokens;
+    if (softcap != 0) {
+      cap_softly(scores + begin, end - begin, softcap);
+    }
+    const int64_t row = tile.first + m / tile.group();
+    workspace.block_states[static_cast<size_t>(m)] =
+        weigh_scores(scores,
+                     begin,
+                     end,
+                     std::max(tile.begin_of(row) - first_token, begin),
+                     std::min(tile.end_of(row) - first_token, tokens));
   }
-  for (int64_t place = 0; place < pages; ++place) {
-    // Places past `tokens` hold whatever the page held before: never multiplied, not even by zero.
+  for (int64_t place = first_place; place < pages; ++place) {
+    // Places outside [skipped, tokens) hold whatever the page held before: never multiplied, not
+    // even by zero.
+    const int64_t page_token = place * kPageTokens;
     weigh_page(tile,
                first_page + place,
                place,
-               std::min(kPageTokens, tokens - place * kPageTokens),
+               std::max<int64_t>(skipped - page_token, 0),
+               std::min(kPageTokens, tokens - page_token),
+               place > first_place,
                workspace);
   }
 }
@@ -390,15 +457,21 @@ void store_output(const Tile& tile, const RowState* states, const float* values)
   }
 }
 
+int64_t first_block(const Tile& tile) {
+  return tile.begin / kAttentionBlockTokens;
+}
+int64_t end_block(const Tile& tile) {
+  return (tile.end() + kAttentionBlockTokens - 1) / kAttentionBlockTokens;
+}
 int64_t block_count(const Tile& tile) {
-  return (tile.visible() + kAttentionBlockTokens - 1) / kAttentionBlockTokens;
+  return end_block(tile) - first_block(tile);
 }
 
 void attend_tile(const Tile& tile, Workspace& workspace) {
   const int64_t head_dim = tile.attention.shape.head_dim;
   workspace.prepare(tile.m(), head_dim);
   gather_query(tile, workspace);
-  for (int64_t block = 0; block < block_count(tile); ++block) {
+  for (int64_t block = first_block(tile); block < end_block(tile); ++block) {
     attend_block(tile, block, workspace);
     for (int64_t m = 0; m < tile.m(); ++m) {
       merge(workspace.states[static_cast<size_t>(m)],
@@ -472,12 +545,13 @@ void attend(const PagedAttention& attention, std::span<const AttentionSequence> 
       const int64_t room = kPageTokens - (sequence.first_rank + first) % kPageTokens;
       const int64_t count = std::min(room, sequence.rows - first);
       for (int64_t kv_head = 0; kv_head < attention.shape.kv_heads; ++kv_head) {
-        const Tile tile{attention, sequence, kv_head, first, count};
+        Tile tile{attention, sequence, kv_head, first, count, 0};
+        tile.begin = lowest_begin(tile);
         if (sequence.rows > kSplitRows) {
           whole.push_back(tile);
           continue;
         }
-        for (int64_t block = 0; block < block_count(tile); ++block) {
+        for (int64_t block = first_block(tile); block < end_block(tile); ++block) {
           items.push_back({static_cast<int64_t>(split.size()), block, states});
           states += tile.m();
         }
@@ -517,8 +591,31 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace adze::kernels {
+namespace {
 
 HWY_EXPORT(attend);
+
+void check_visible(const AttentionShape& shape, const AttentionSequence& sequence) {
+  if (sequence.first_visible == nullptr) {
+    return;
+  }
+  core::check(!sequence.bidirectional, "first_visible or bidirectional, not both");
+  const int64_t stride = sequence.first_visible_head_stride;
+  core::check(stride == 0 || stride >= sequence.rows,
+              "first_visible_head_stride 0 or at least ",
+              sequence.rows,
+              ", got ",
+              stride);
+  for (int64_t head = 0; head < (stride == 0 ? 1 : shape.kv_heads); ++head) {
+    for (int64_t row = 0; row < sequence.rows; ++row) {
+      const int64_t rank = sequence.first_visible[head * stride + row];
+      const int64_t last = sequence.first_rank + row;
+      core::check(rank >= 0 && rank <= last, "first_visible in 0 .. ", last, ", got ", rank);
+    }
+  }
+}
+
+}  // namespace
 
 void paged_attention(const PagedAttention& attention,
                      std::span<const AttentionSequence> sequences) {
@@ -529,6 +626,10 @@ void paged_attention(const PagedAttention& attention,
               " and ",
               shape.kv_heads);
   core::check(shape.head_dim % 16 == 0, "head_dim % 16, got ", shape.head_dim);
+  core::check(shape.softcap >= 0, "softcap >= 0, got ", shape.softcap);
+  for (const AttentionSequence& sequence : sequences) {
+    check_visible(shape, sequence);
+  }
   HWY_DYNAMIC_DISPATCH(attend)(attention, sequences);
 }
 

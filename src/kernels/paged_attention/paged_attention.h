@@ -1,12 +1,14 @@
 #pragma once
-// Causal attention of rows over paged keys and values, for decode (one row) and prefill (many).
+// Attention of rows over paged keys and values, for decode (one row) and prefill (many): causal,
+// within a window, or in both directions.
 //
 // A page holds 32 tokens of one slot, in its element type:
 //   key   [kv_heads, head_dim, 32]   transposed: tokens are the lanes of the score product
 //   value [kv_heads, 32, head_dim]
 //
 // Promise: the bits of an output row depend on its query, on the tokens it sees and on their form,
-// never on the other rows, on threads or on how rows were cut into calls. Tokens are reduced in
+// never on the other rows, on threads or on how rows were cut into calls. (Rows that see both ways
+// are cut with equal first_rank + rows, so that all see the same.) Tokens are reduced in
 // blocks of 256: inside a block softmax takes the block's maximum, then blocks are merged in rising
 // order (the log-sum-exp recurrence of Milakov and Gimelshein, arXiv:1805.02867, at block grain).
 
@@ -26,6 +28,9 @@ struct AttentionShape {
   int64_t kv_heads;
   int64_t head_dim;  // a multiple of 16
   float scale;       // 1 / sqrt(head_dim)
+  // Scores become softcap * tanh(score / softcap) (Gemma team, arXiv:2408.00118, section 2); 0:
+  // they stay as they are.
+  float softcap = 0;
 };
 
 // cos and sin by rank, for keys that are stored unrotated: [pages, head_dim / 2, 32], tokens last,
@@ -42,6 +47,15 @@ struct AttentionSequence {
   int64_t first_rank;                 // row r sees ranks 0 .. first_rank + r
   const std::byte* const* pages;      // by page number: the form that later pages' rows read
   const std::byte* const* own_pages;  // by page number: the form that a page's own rows read
+  // Sliding windows: row r sees ranks first_visible[r] .. first_rank + r, at least its own. Rows of
+  // kv head h find theirs at first_visible + h * stride: 0 where all heads are alike, else at least
+  // rows. Null: row r sees all from rank 0. A page that no row of a call sees is not read, nor is
+  // its pointer.
+  const int32_t* first_visible = nullptr;  // [rows], or [kv_heads, rows]
+  int64_t first_visible_head_stride = 0;
+  // Encoders: each row sees ranks 0 .. first_rank + rows - 1, all in own_pages. Not with
+  // first_visible.
+  bool bidirectional = false;
 };
 
 struct PagedAttention {
@@ -79,11 +93,12 @@ void read_page_token(const AttentionShape& shape,
                      float* value);
 
 // All sequences of a step in one parallel region over sequence x kv head x block (few rows) or row
-// tile (many rows). Decode reads 2 * kv_heads * tokens * head_dim elements: memory bound.
+// tile (many rows). Decode reads 2 * kv_heads * visible tokens * head_dim elements, in whole pages:
+// memory bound.
 void paged_attention(const PagedAttention& attention, std::span<const AttentionSequence> sequences);
 
 // The specification: double accumulation, one softmax over all visible tokens. The fast one differs
-// by at most 2e-5 relative to the largest |value| seen.
+// by at most 2e-5 relative to the largest |value| seen, with scores up to about 30 in size.
 void paged_attention_reference(const PagedAttention& attention,
                                std::span<const AttentionSequence> sequences);
 

@@ -1,11 +1,13 @@
 #include "kernels/paged_attention/paged_attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "core/check.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "kernels/rope/rope.h"
@@ -136,6 +138,203 @@ TEST_P(PagedAttentionTest, BitsOfARowDependOnNothingElse) {
   }
 }
 
+// A text in both forms, its rows' windows, and the calls that cut its rows.
+struct OptionsCase {
+  PagedAttention attention;
+  int64_t tokens;
+  int64_t rows;  // the last ones of the text
+  bool bidirectional;
+  std::vector<int32_t> first_visible;  // empty, [rows] or [kv_heads, rows]
+  Cache sealed;
+  Cache own;
+  std::vector<float> query;
+
+  int64_t head_stride() const {
+    return static_cast<int64_t>(first_visible.size()) == rows ? 0 : rows;
+  }
+
+  // Rows [row, row + count).
+  std::vector<float> run(int64_t row, int64_t count, bool reference = false) const {
+    const AttentionShape& shape = attention.shape;
+    const int64_t width = shape.heads * shape.head_dim;
+    std::vector<float> output(static_cast<size_t>(count * width), NAN);
+    // Only what these rows see has an address.
+    int64_t lowest = first_visible.empty() ? 0 : tokens;
+    for (size_t i = 0; i < first_visible.size(); ++i) {
+      const int64_t at = static_cast<int64_t>(i) % rows;
+      lowest = at >= row && at < row + count ? std::min<int64_t>(lowest, first_visible[i]) : lowest;
+    }
+    const int64_t first_rank = bidirectional ? tokens - count : tokens - rows + row;
+    auto pages = sealed.pages;
+    auto own_pages = own.pages;
+    for (int64_t page = 0; page < static_cast<int64_t>(pages.size()); ++page) {
+      const auto at = static_cast<size_t>(page);
+      if (bidirectional || page < lowest / kPageTokens ||
+          page * kPageTokens >= first_rank + count) {
+        pages[at] = nullptr;
+      }
+      if (!bidirectional &&
+          (page < first_rank / kPageTokens || page * kPageTokens >= first_rank + count)) {
+        own_pages[at] = nullptr;
+      }
+    }
+    AttentionSequence sequence{};
+    sequence.query = query.data() + row * width;
+    sequence.output = output.data();
+    sequence.rows = count;
+    sequence.first_rank = first_rank;
+    sequence.pages = pages.data();
+    sequence.own_pages = own_pages.data();
+    sequence.first_visible = first_visible.empty() ? nullptr : first_visible.data() + row;
+    sequence.first_visible_head_stride = head_stride();
+    sequence.bidirectional = bidirectional;
+    if (reference) {
+      paged_attention_reference(attention, {&sequence, 1});
+    } else {
+      paged_attention(attention, {&sequence, 1});
+    }
+    return output;
+  }
+};
+
+OptionsCase random_case(core::Rng& rng) {
+  const auto below = [&](int64_t end) {
+    return static_cast<int64_t>(rng.next_uniform() * static_cast<double>(end));
+  };
+  const AttentionShape shapes[] = {make_shape(9, 3, 64),
+                                   make_shape(4, 2, 256),
+                                   make_shape(2, 1, 96),
+                                   make_shape(4, 4, 48),
+                                   make_shape(8, 1, 80),
+                                   make_shape(6, 2, 32),
+                                   make_shape(1, 1, 16)};
+  AttentionShape shape = shapes[below(7)];
+  shape.softcap = below(2) == 0 ? 0.0F : (below(2) == 0 ? 2.0F : 50.0F);
+  const TensorType types[] = {TensorType::kF32, TensorType::kF16};
+  const int64_t tokens = 1 + below(below(2) == 0 ? 60 : 620);
+  const int64_t rows = 1 + below(std::min<int64_t>(tokens, 45));
+  const auto seed = static_cast<uint64_t>(below(1000));
+  const TensorType sealed_type = types[below(2)];
+  const TensorType own_type = types[below(2)];
+  OptionsCase result{{shape, sealed_type, own_type, {}},
+                     tokens,
+                     rows,
+                     below(4) == 0,
+                     {},
+                     Cache(shape, sealed_type, tokens, seed),
+                     Cache(shape, own_type, tokens, seed),
+                     random_queries(shape, rows, seed + 1)};
+  const int64_t kind = result.bidirectional ? 0 : below(4);
+  const int64_t window = 1 + below(below(2) == 0 ? 40 : 400);
+  for (int64_t i = 0; kind > 0 && i < (kind == 1 ? 1 : shape.kv_heads) * rows; ++i) {
+    const int64_t rank = tokens - rows + i % rows;
+    // A window, or anything: what a policy that dropped tokens may leave.
+    const int64_t first =
+        kind < 3 ? std::max<int64_t>(rank + 1 - window - i / rows, 0) : below(rank + 1);
+    result.first_visible.push_back(static_cast<int32_t>(first));
+  }
+  return result;
+}
+
+TEST_P(PagedAttentionTest, OptionsAgreeWithTheReferenceHoweverRowsAreCut) {
+  core::Rng rng(31);
+  for (int round = 0; round < 60; ++round) {
+    const OptionsCase test = random_case(rng);
+    core::set_num_threads(2);
+    const auto whole = test.run(0, test.rows);
+    const auto slow = test.run(0, test.rows, true);
+    const auto describe = [&] {
+      return testing::Message() << "round " << round << ": " << test.tokens << " tokens, "
+                                << test.rows << " rows, head_dim " << test.attention.shape.head_dim
+                                << ", softcap " << test.attention.shape.softcap << ", windows "
+                                << test.first_visible.size() << ", both ways "
+                                << test.bidirectional;
+    };
+    for (size_t i = 0; i < whole.size(); ++i) {
+      ASSERT_NEAR(whole[i], slow[i], 2e-5) << describe() << ", at " << i;
+    }
+    const auto width = static_cast<int64_t>(whole.size()) / test.rows;
+    for (const int threads : {1, 2}) {
+      core::set_num_threads(threads);
+      for (const int64_t chunk : {int64_t{1}, int64_t{7}, int64_t{32}, test.rows}) {
+        for (int64_t row = 0; row < test.rows; row += chunk) {
+          const auto part = test.run(row, std::min(chunk, test.rows - row));
+          ASSERT_EQ(0, std::memcmp(part.data(), whole.data() + row * width, part.size() * 4))
+              << describe() << ", rows from " << row << " by " << chunk << ", threads " << threads;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(PagedAttentionTest, AWindowOfOneTokenGivesItsValue) {
+  const auto shape = make_shape(4, 2, 16);
+  const Cache cache(shape, TensorType::kF32, 300, 33);
+  const auto query = random_queries(shape, 300, 35);
+  std::vector<int32_t> own_rank(300);
+  for (size_t i = 0; i < own_rank.size(); ++i) {
+    own_rank[i] = static_cast<int32_t>(i);
+  }
+  std::vector<float> output(query.size(), NAN);
+  AttentionSequence sequence{};
+  sequence.query = query.data();
+  sequence.output = output.data();
+  sequence.rows = 300;
+  sequence.pages = cache.pages.data();
+  sequence.own_pages = cache.pages.data();
+  sequence.first_visible = own_rank.data();
+  paged_attention({shape, TensorType::kF32, TensorType::kF32, {}}, {&sequence, 1});
+  std::vector<float> key(32);
+  std::vector<float> value(32);
+  for (int64_t token = 0; token < 300; ++token) {
+    read_page_token(shape,
+                    TensorType::kF32,
+                    cache.pages[static_cast<size_t>(token / kPageTokens)],
+                    token % kPageTokens,
+                    key.data(),
+                    value.data());
+    for (int64_t head = 0; head < 4; ++head) {
+      const float* own = value.data() + head / 2 * 16;
+      const float* result = output.data() + (token * 4 + head) * 16;
+      ASSERT_TRUE(std::equal(own, own + 16, result)) << token;
+    }
+  }
+}
+
+TEST_P(PagedAttentionTest, ATinyCapGivesTheMean) {
+  auto shape = make_shape(1, 1, 16);
+  shape.softcap = 1e-6F;
+  const Cache cache(shape, TensorType::kF32, 290, 37);
+  const auto query = random_queries(shape, 1, 39);
+  const auto output = run({shape, TensorType::kF32, TensorType::kF32, {}}, cache, query, 0, 1, 289);
+  std::vector<double> mean(16);
+  std::vector<float> key(16);
+  std::vector<float> value(16);
+  for (int64_t token = 0; token < 290; ++token) {
+    read_page_token(shape,
+                    TensorType::kF32,
+                    cache.pages[static_cast<size_t>(token / kPageTokens)],
+                    token % kPageTokens,
+                    key.data(),
+                    value.data());
+    for (size_t i = 0; i < mean.size(); ++i) {
+      mean[i] += static_cast<double>(value[i]) / 290;
+    }
+  }
+  for (size_t i = 0; i < mean.size(); ++i) {
+    EXPECT_NEAR(output[i], mean[i], 5e-6);
+  }
+}
+
+TEST_P(PagedAttentionTest, ACapHidesNoNan) {
+  auto shape = make_shape(1, 1, 16);
+  shape.softcap = 50;
+  const Cache cache(shape, TensorType::kF32, 40, 37);
+  const std::vector<float> query(16, NAN);
+  const auto output = run({shape, TensorType::kF32, TensorType::kF32, {}}, cache, query, 0, 1, 39);
+  EXPECT_TRUE(std::isnan(output[0]));
+}
+
 TEST_P(PagedAttentionTest, UnrotatedKeysGiveWhatRotatedKeysGive) {
   const auto shape = make_shape(2, 2, 32);
   const int64_t tokens = 100;
@@ -237,6 +436,39 @@ TEST(PagedAttention, WideRegistersGiveTheBitsOfAvx2) {
     force_isa(isas.front());
     EXPECT_EQ(narrow, run(attention, cache, query, 0, rows, 400 - rows));
   }
+  core::Rng rng(41);
+  for (int round = 0; round < 20; ++round) {
+    const OptionsCase test = random_case(rng);
+    force_isa("AVX2");
+    const auto narrow = test.run(0, test.rows);
+    force_isa(isas.front());
+    EXPECT_EQ(narrow, test.run(0, test.rows));
+  }
+}
+
+TEST(PagedAttention, RefusesWindowsOutsideTheText) {
+  const auto shape = make_shape(1, 1, 16);
+  const Cache cache(shape, TensorType::kF32, 40, 21);
+  const auto query = random_queries(shape, 2, 5);
+  std::vector<float> output(query.size());
+  AttentionSequence sequence{};
+  sequence.query = query.data();
+  sequence.output = output.data();
+  sequence.rows = 2;
+  sequence.first_rank = 38;
+  sequence.pages = cache.pages.data();
+  sequence.own_pages = cache.pages.data();
+  const PagedAttention attention{shape, TensorType::kF32, TensorType::kF32, {}};
+  for (const auto& first_visible :
+       {std::vector<int32_t>{-1, 0}, std::vector<int32_t>{39, 39}, std::vector<int32_t>{0, 40}}) {
+    sequence.first_visible = first_visible.data();
+    EXPECT_THROW(paged_attention(attention, {&sequence, 1}), core::CheckFailure);
+  }
+  const std::vector<int32_t> own_rank = {38, 39};
+  sequence.first_visible = own_rank.data();
+  EXPECT_NO_THROW(paged_attention(attention, {&sequence, 1}));
+  sequence.bidirectional = true;
+  EXPECT_THROW(paged_attention(attention, {&sequence, 1}), core::CheckFailure);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/parallel.h"
 
@@ -13,6 +14,11 @@ RopeTable::RopeTable(int64_t head_dim, double base) : half_(head_dim / 2) {
         std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)));
   }
 }
+
+RopeTable::RopeTable(std::vector<double> frequencies, double magnitude)
+    : half_(static_cast<int64_t>(frequencies.size())),
+      frequencies_(std::move(frequencies)),
+      magnitude_(magnitude) {}
 
 void RopeTable::reserve(int64_t positions) {
   const auto known = static_cast<int64_t>(cosine_.size()) / half_;
@@ -26,8 +32,9 @@ void RopeTable::reserve(int64_t positions) {
   for (int64_t position = known; position < positions; ++position) {
     for (const double frequency : frequencies_) {
       const double angle = static_cast<double>(position) * frequency;
-      cosine_.push_back(static_cast<float>(std::cos(angle)));
-      sine_.push_back(static_cast<float>(std::sin(angle)));
+      const double length = frequency == 0 ? 1 : magnitude_;
+      cosine_.push_back(static_cast<float>(length * std::cos(angle)));
+      sine_.push_back(static_cast<float>(length * std::sin(angle)));
     }
   }
 }

@@ -11,6 +11,9 @@ namespace adze::kernels {
 class RopeTable {
  public:
   RopeTable(int64_t head_dim, double base);  // head_dim even; base > 0
+  // frequencies [half], radians a position. Rotated vectors are scaled by `magnitude`; a dimension
+  // of frequency 0 is left as it is.
+  RopeTable(std::vector<double> frequencies, double magnitude);
 
   void reserve(int64_t positions);  // makes positions [0, positions) available
   int64_t half() const { return half_; }
@@ -20,7 +23,8 @@ class RopeTable {
  private:
   int64_t half_;
   std::vector<double> frequencies_;  // [half], radians a position
-  std::vector<float> cosine_;        // [positions, half]
+  double magnitude_ = 1;
+  std::vector<float> cosine_;  // [positions, half]
   std::vector<float> sine_;
 };
 

@@ -1,0 +1,51 @@
+#pragma once
+// A checkpoint written in either format, element types changed where asked. One tensor is in memory
+// at a time.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/tensor_type.h"
+#include "model/checkpoint.h"
+
+namespace adze::model {
+
+// A tensor that could not have the type that was asked for.
+struct TypeFallback {
+  std::string tensor;  // GGUF's name
+  core::TensorType wanted;
+  core::TensorType used;
+};
+
+struct ConversionReport {
+  std::vector<TypeFallback> fallbacks;
+  int64_t tensors = 0;
+  int64_t tensor_bytes = 0;
+  std::vector<std::string> ignored;  // tensors of the source that have no place in the target
+};
+
+// Called before each tensor: tensors done, all tensors, its name.
+using ConversionProgress = std::function<void(int64_t, int64_t, const std::string&)>;
+
+// The float type that most of the checkpoint's weights have; f16 where they are quantised.
+core::TensorType natural_float_type(const Checkpoint& checkpoint);
+
+// mix: a name of formats/quantization_mix.h, "q4_k_m"; empty: the types that the checkpoint has.
+// Norms and biases are f32 in any case. Throws core::Error: an unknown mix, a tokenizer that GGUF
+// cannot hold, a value that a type cannot, a full disk.
+ConversionReport write_gguf_model(const Checkpoint& checkpoint,
+                                  const std::string& mix,
+                                  const std::filesystem::path& file,
+                                  const ConversionProgress& on_tensor = {});
+
+// config.json, generation_config.json, safetensors and tokenizer files that transformers loads.
+// type: f32, f16 or bf16. Throws core::Error: what config.json cannot say, a value beyond the type.
+ConversionReport write_hugging_face_model(const Checkpoint& checkpoint,
+                                          core::TensorType type,
+                                          const std::filesystem::path& folder,
+                                          const ConversionProgress& on_tensor = {});
+
+}  // namespace adze::model
