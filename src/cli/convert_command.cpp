@@ -1,9 +1,10 @@
 // adze convert: a model in another format or another element type.
 
+#include "cli/convert_command.h"
+
 #include <algorithm>
 #include <filesystem>
 
-#include "cli/convert_command.h"
 #include "cli/model_argument.h"
 #include "cli/terminal.h"
 #include "core/error.h"
@@ -130,7 +131,10 @@ int convert(const std::vector<std::string>& arguments) {
     report = model::write_hugging_face_model(
         checkpoint, float_type(options, checkpoint), target, on_tensor);
   }
-  progress.reset();
+  if (progress) {
+    progress->update(report.tensors);
+    progress->finish();
+  }
   if (options.common.json) {
     write_json_line({{"path", target.string()},
                      {"tensors", report.tensors},

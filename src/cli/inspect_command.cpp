@@ -174,7 +174,9 @@ int inspect(const std::vector<std::string>& arguments) {
       .name = "inspect",
       .summary = "Show what is in a model file: sizes, types, context, cache, chat template.",
       .options = core::list_options(options),
-      .positionals = {{"MODEL", &model, "a GGUF file, a Hugging Face folder, or a name from adze list"}},
+      .positionals = {{"MODEL",
+                       &model,
+                       "a GGUF file, a Hugging Face folder, or a name from adze list"}},
       .optional_positionals = true};
   if (!core::parse_command_line(line, arguments)) {
     return 0;

@@ -48,15 +48,15 @@ struct PlanOptions {
 
 int64_t parse_bytes(const std::string& text) {
   constexpr std::array<std::pair<std::string_view, double>, 10> kUnits = {{{"", 1},
-                                                                          {"B", 1},
-                                                                          {"kB", 1e3},
-                                                                          {"KB", 1e3},
-                                                                          {"MB", 1e6},
-                                                                          {"GB", 1e9},
-                                                                          {"TB", 1e12},
-                                                                          {"KiB", 1024.0},
-                                                                          {"MiB", 1048576.0},
-                                                                          {"GiB", 1073741824.0}}};
+                                                                           {"B", 1},
+                                                                           {"kB", 1e3},
+                                                                           {"KB", 1e3},
+                                                                           {"MB", 1e6},
+                                                                           {"GB", 1e9},
+                                                                           {"TB", 1e12},
+                                                                           {"KiB", 1024.0},
+                                                                           {"MiB", 1048576.0},
+                                                                           {"GiB", 1073741824.0}}};
   double number = 0;
   const char* end = text.data() + text.size();
   const auto [stop, code] = std::from_chars(text.data(), end, number);
@@ -80,9 +80,9 @@ nlohmann::ordered_json row_list(const infer::Plan& plan) {
                     {"bytes", row.bytes},
                     {"cached_tokens", row.cached_tokens},
                     {"fits", row.fits},
-                    {"longest_context", row.longest_context < 0
-                                            ? nlohmann::ordered_json()
-                                            : nlohmann::ordered_json(row.longest_context)},
+                    {"longest_context",
+                     row.longest_context < 0 ? nlohmann::ordered_json()
+                                             : nlohmann::ordered_json(row.longest_context)},
                     {"decode_tokens_per_second", row.decode_tokens_per_second}});
   }
   return list;
@@ -91,14 +91,14 @@ nlohmann::ordered_json row_list(const infer::Plan& plan) {
 std::string table(const infer::Plan& plan,
                   const infer::PlanRequest& request,
                   const kernels::MachinePeaks& peaks) {
-  std::string text = fmt::format(
-      "weights {}, program about {}, {} for caches of {} x {} tokens\n\n",
-      bytes_text(plan.weight_bytes),
-      bytes_text(plan.program_bytes),
-      bytes_text(std::max<int64_t>(
-          0, request.memory_bytes - plan.weight_bytes - plan.program_bytes)),
-      request.sequences,
-      request.context);
+  std::string text =
+      fmt::format("weights {}, program about {}, {} for caches of {} x {} tokens\n\n",
+                  bytes_text(plan.weight_bytes),
+                  bytes_text(plan.program_bytes),
+                  bytes_text(std::max<int64_t>(
+                      0, request.memory_bytes - plan.weight_bytes - plan.program_bytes)),
+                  request.sequences,
+                  request.context);
   text += fmt::format("{:<8} {:<26} {:>10} {:>6} {:>16} {:>18}\n",
                       "store",
                       "policy",

@@ -39,7 +39,8 @@ nlohmann::ordered_json read_list(const std::string& path, const char* what) {
   core::parse_json(text, path);  // bounds and errors
   auto list = nlohmann::ordered_json::parse(text);
   if (!list.is_array()) {
-    throw core::error("template", "{}: expected a list of {}, got {}", path, what, list.type_name());
+    throw core::error(
+        "template", "{}: expected a list of {}, got {}", path, what, list.type_name());
   }
   return list;
 }
@@ -60,8 +61,8 @@ int render(const std::vector<std::string>& arguments) {
   }
   const auto path = data::ModelStore().resolve(options.model.model);
   const text::Tokenizer tokenizer(model::read_tokenizer(path));
-  const auto source = options.chat_template ? read_input(*options.chat_template)
-                                            : model::read_chat_template(path);
+  const auto source =
+      options.chat_template ? read_input(*options.chat_template) : model::read_chat_template(path);
   if (!source) {
     throw core::error("template",
                       "expected a model with a chat template, got {}; --template names a file",

@@ -103,6 +103,9 @@ void Hub::fail(const HttpReply& reply, const HubName& name, std::string_view fil
   if (events_.stopped() || reply.fault == NetworkFault::kStopped) {
     throw core::error("pull", "stopped; the same command goes on from here");
   }
+  if (reply.fault == NetworkFault::kNone) {
+    fail_status(reply, name, subject);
+  }
   switch (reply.fault) {
     case NetworkFault::kUnreachable:
       throw core::error("pull",
@@ -129,12 +132,14 @@ void Hub::fail(const HttpReply& reply, const HubName& name, std::string_view fil
                         reply.host,
                         options_.retries + 1,
                         reply.reason);
-    case NetworkFault::kRefused:
+    default:
       throw core::error("pull", "{}: {}: {}", subject, reply.host, reply.reason);
-    case NetworkFault::kStopped:
-    case NetworkFault::kNone:
-      break;
   }
+}
+
+void Hub::fail_status(const HttpReply& reply,
+                      const HubName& name,
+                      const std::string& subject) const {
   const std::string nearest = core::nearest_name(name.repository, known_);
   const std::string hint =
       nearest.empty() || nearest == name.repository ? "" : "; did you mean " + nearest + "?";

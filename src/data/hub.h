@@ -63,6 +63,9 @@ class Hub {
                 const std::function<int64_t()>& progress);
   void pause(double seconds) const;
   [[noreturn]] void fail(const HttpReply& reply, const HubName& name, std::string_view file) const;
+  [[noreturn]] void fail_status(const HttpReply& reply,
+                                const HubName& name,
+                                const std::string& subject) const;
 
   HubAccess access_;
   HubOptions options_;

@@ -68,6 +68,17 @@ std::string header(CURL* handle, const char* name) {
                                                                                   : "";
 }
 
+// A stranger's text as it may stand in a message.
+std::string printable(std::string_view text) {
+  std::string shown(text.substr(0, 200));
+  std::replace_if(
+      shown.begin(),
+      shown.end(),
+      [](char character) { return character < ' ' || character >= 0x7f; },
+      '?');
+  return shown;
+}
+
 class HeaderList {
  public:
   HeaderList() = default;
@@ -124,6 +135,8 @@ struct HttpClient::Transfer {
   bool silent = false;  // for longer than that
   bool headers_read = false;
   std::exception_ptr failure;
+  HeaderList headers;
+  std::array<char, CURL_ERROR_SIZE> message = {};
 
   void read_headers() {
     if (std::exchange(headers_read, true)) {
@@ -149,6 +162,23 @@ struct HttpClient::Transfer {
     }
     reply.next_page = next_page_url(header(handle, "Link"), url);
     reply.error_code = header(handle, "X-Error-Code");
+  }
+
+  // Sets fault and reason.
+  void judge(CURLcode code) {
+    curl_off_t connect_microseconds = 0;
+    curl_easy_getinfo(handle, CURLINFO_CONNECT_TIME_T, &connect_microseconds);
+    reply.fault = fault_of(code, connect_microseconds > 0);
+    const std::string_view detail(message.data());
+    reply.reason = printable(detail.empty() ? curl_easy_strerror(code) : detail);
+    if (silent) {
+      reply.fault = NetworkFault::kSilent;
+      reply.reason = fmt::format("no byte in {} s", patience.count());
+    } else if (code == CURLE_WRITE_ERROR && header_bytes > kMaxHeaderBytes) {
+      reply.reason = fmt::format("it sends more than {} bytes of headers", kMaxHeaderBytes);
+    } else if (code == CURLE_WRITE_ERROR && body_bytes > kMaxErrorBytes) {
+      reply.fault = NetworkFault::kNone;  // an endless error page: its status says enough
+    }
   }
 
   static size_t on_header(char*, size_t size, size_t count, void* self) {
@@ -226,44 +256,30 @@ HttpReply HttpClient::get(const HttpRequest& request, const ReadBody& read) {
   return reply;
 }
 
-HttpReply HttpClient::transfer(const std::string& url,
-                               const HttpRequest& request,
-                               const ReadBody& read,
-                               std::string& redirect) {
-  CURL* handle = handle_.get();
-  Transfer state;
-  state.handle = handle;
-  state.read = &read;
-  state.stopped = &stopped_;
-  state.url = url;
-  state.patience = std::chrono::seconds(timeout_seconds_);
-  state.reply.host = url_host(url);
-  std::array<char, CURL_ERROR_SIZE> message = {};
-
-  curl_easy_reset(handle);
-  HeaderList headers;
-  if (!access_.token.empty() && may_receive_token(access_.endpoint, url)) {
-    headers.add("Authorization: Bearer " + access_.token);
+void HttpClient::configure(Transfer& state, const HttpRequest& request) const {
+  if (!access_.token.empty() && may_receive_token(access_.endpoint, state.url)) {
+    state.headers.add("Authorization: Bearer " + access_.token);
   }
   if (request.offset > 0) {
-    headers.add(fmt::format("Range: bytes={}-", request.offset));
+    state.headers.add(fmt::format("Range: bytes={}-", request.offset));
     if (!request.entity_tag.empty()) {
-      headers.add("If-Range: " + request.entity_tag);
+      state.headers.add("If-Range: " + request.entity_tag);
     }
   }
-  const auto set = [handle](CURLoption option, auto value) {
-    if (curl_easy_setopt(handle, option, value) != CURLE_OK) {
+  curl_easy_reset(state.handle);
+  const auto set = [&](CURLoption option, auto value) {
+    if (curl_easy_setopt(state.handle, option, value) != CURLE_OK) {
       throw core::error("pull", "the network library lacks option {}", static_cast<int>(option));
     }
   };
-  set(CURLOPT_URL, url.c_str());
+  set(CURLOPT_URL, state.url.c_str());
   set(CURLOPT_PROTOCOLS_STR, "http,https");
-  set(CURLOPT_HTTPHEADER, headers.get());
+  set(CURLOPT_HTTPHEADER, state.headers.get());
   set(CURLOPT_USERAGENT, "adze");
   set(CURLOPT_NOSIGNAL, 1L);
   set(CURLOPT_CONNECTTIMEOUT, static_cast<long>(timeout_seconds_));
   set(CURLOPT_TIMEOUT, static_cast<long>(request.max_seconds));
-  set(CURLOPT_ERRORBUFFER, message.data());
+  set(CURLOPT_ERRORBUFFER, state.message.data());
   set(CURLOPT_HEADERFUNCTION, Transfer::on_header);
   set(CURLOPT_HEADERDATA, &state);
   set(CURLOPT_WRITEFUNCTION, Transfer::on_body);
@@ -271,7 +287,7 @@ HttpReply HttpClient::transfer(const std::string& url,
   set(CURLOPT_NOPROGRESS, 0L);
   set(CURLOPT_XFERINFOFUNCTION, Transfer::on_progress);
   set(CURLOPT_XFERINFODATA, &state);
-  if (is_loopback_url(url)) {
+  if (is_loopback_url(state.url)) {
     set(CURLOPT_PROXY, "");  // never through another machine, whatever no_proxy says
   }
   // OpenSSL's own variables; libcurl has a path of its own built in, which hides them.
@@ -281,44 +297,34 @@ HttpReply HttpClient::transfer(const std::string& url,
   if (const auto folder = core::environment("SSL_CERT_DIR")) {
     set(CURLOPT_CAPATH, folder->c_str());
   }
+}
 
-  const CURLcode code = curl_easy_perform(handle);
+HttpReply HttpClient::transfer(const std::string& url,
+                               const HttpRequest& request,
+                               const ReadBody& read,
+                               std::string& redirect) {
+  Transfer state;
+  state.handle = handle_.get();
+  state.read = &read;
+  state.stopped = &stopped_;
+  state.url = url;
+  state.patience = std::chrono::seconds(timeout_seconds_);
+  state.reply.host = printable(url_host(url));
+  configure(state, request);
+  const CURLcode code = curl_easy_perform(state.handle);
   if (state.failure) {
     std::rethrow_exception(state.failure);
   }
-  HttpReply& reply = state.reply;
-  curl_off_t connect_microseconds = 0;
-  curl_easy_getinfo(handle, CURLINFO_CONNECT_TIME_T, &connect_microseconds);
-  reply.fault = fault_of(code, connect_microseconds > 0);
-  if (state.silent) {
-    reply.fault = NetworkFault::kSilent;
-    reply.reason = fmt::format("no byte in {} s", timeout_seconds_);
-    return reply;
+  state.judge(code);
+  if (state.reply.fault == NetworkFault::kNone) {
+    state.read_headers();
+    const char* location = nullptr;
+    curl_easy_getinfo(state.handle, CURLINFO_REDIRECT_URL, &location);
+    if (location != nullptr && state.reply.status >= 300 && state.reply.status < 400) {
+      redirect = location;
+    }
   }
-  if (code == CURLE_WRITE_ERROR && state.header_bytes > kMaxHeaderBytes) {
-    reply.reason = fmt::format("it sends more than {} bytes of headers", kMaxHeaderBytes);
-    return reply;
-  }
-  if (code == CURLE_WRITE_ERROR && state.body_bytes > kMaxErrorBytes) {
-    reply.fault = NetworkFault::kNone;  // an endless error page: its status says enough
-  }
-  if (reply.fault != NetworkFault::kNone) {
-    const std::string_view detail(message.data());
-    reply.reason = detail.empty() ? curl_easy_strerror(code) : detail;
-    std::replace_if(
-        reply.reason.begin(),
-        reply.reason.end(),
-        [](char character) { return character < ' ' || character == 0x7f; },
-        ' ');
-    return reply;
-  }
-  state.read_headers();
-  const char* location = nullptr;
-  curl_easy_getinfo(handle, CURLINFO_REDIRECT_URL, &location);
-  if (location != nullptr && reply.status >= 300 && reply.status < 400) {
-    redirect = location;
-  }
-  return reply;
+  return state.reply;
 }
 
 }  // namespace adze::data

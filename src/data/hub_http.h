@@ -68,6 +68,7 @@ class HttpClient {
 
  private:
   struct Transfer;
+  void configure(Transfer& state, const HttpRequest& request) const;
   HttpReply transfer(const std::string& url,
                      const HttpRequest& request,
                      const ReadBody& read,

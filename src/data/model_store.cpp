@@ -13,27 +13,28 @@ namespace {
 
 namespace fs = std::filesystem;
 
-StoredModel entry_model(const CatalogueEntry& entry, const fs::path& folder) {
-  StoredModel model{.name = entry.name,
-                    .path = entry.is_folder() ? folder : folder / entry.files[0].path,
-                    .is_folder = entry.is_folder(),
-                    .bytes = entry.bytes(),
-                    .files = {},
-                    .source = entry.source(),
-                    .problem = ""};
-  for (const CatalogueFile& file : entry.files) {
-    model.files.push_back({.path = file.path, .bytes = file.bytes, .sha256 = file.sha256});
-  }
-  return model;
-}
-
 // What a path that is no model is, for a person.
 std::string path_problem(const fs::path& path) {
   std::error_code failure;
   const auto status = fs::status(path, failure);
-  return fs::is_directory(status) ? "is a folder without a config.json"
+  return fs::is_directory(status) ? "is a folder without a config.json or just one GGUF file"
          : fs::exists(status)     ? "is something else"
                                   : "does not exist";
+}
+
+// The only GGUF file of a folder; several, or none: nothing.
+std::optional<fs::path> only_gguf(const fs::path& folder) {
+  std::error_code failure;
+  std::optional<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(folder, failure)) {
+    if (entry.path().extension() == ".gguf") {
+      if (found) {
+        return std::nullopt;
+      }
+      found = entry.path();
+    }
+  }
+  return found;
 }
 
 }  // namespace
@@ -76,6 +77,21 @@ const CatalogueEntry* ModelStore::find_entry(std::string_view name) const {
   return found == catalogue_.end() ? nullptr : &*found;
 }
 
+StoredModel ModelStore::entry_model(const CatalogueEntry& entry) const {
+  const fs::path folder = root_ / entry.name;
+  StoredModel model{.name = entry.name,
+                    .path = entry.is_folder() ? folder : folder / entry.files.at(0).path,
+                    .is_folder = entry.is_folder(),
+                    .bytes = entry.bytes(),
+                    .files = {},
+                    .source = entry.source(),
+                    .problem = ""};
+  for (const CatalogueFile& file : entry.files) {
+    model.files.push_back({.path = file.path, .bytes = file.bytes, .sha256 = file.sha256});
+  }
+  return model;
+}
+
 fs::path ModelStore::part_folder(std::string_view name) const {
   return root_ / fmt::format(".{}.part", name);  // no model's name begins with a dot
 }
@@ -91,7 +107,7 @@ std::optional<StoredModel> ModelStore::find(std::string_view name) const {
   // Files of the catalogue that something else put there, or that lost their manifest to an
   // interruption: usable by their sizes; pull() checks them and writes the manifest.
   if (const CatalogueEntry* entry = find_entry(name)) {
-    StoredModel model = entry_model(*entry, folder);
+    StoredModel model = entry_model(*entry);
     if (size_problem(model).empty()) {
       return model;
     }
@@ -166,6 +182,9 @@ fs::path ModelStore::resolve(std::string_view argument) const {
   }
   if (fs::is_regular_file(path, failure) || fs::is_regular_file(path / "config.json", failure)) {
     return path;
+  }
+  if (auto file = only_gguf(path)) {
+    return *std::move(file);
   }
   if (const auto model = find(argument)) {
     if (!model->problem.empty()) {

@@ -88,6 +88,7 @@ class ModelStore {
   // else the model that has it, if any.
   std::optional<StoredModel> check_name(const std::string& name, const std::string& source) const;
   void remove_files(const StoredModel& model) const;
+  StoredModel entry_model(const CatalogueEntry& entry) const;  // as it should be here
   const CatalogueEntry* find_entry(std::string_view name) const;
   core::Error unknown_name(std::string_view name) const;
   std::filesystem::path part_folder(std::string_view name) const;

@@ -79,7 +79,8 @@ std::string stored_path(const Chosen& chosen, const HubFile& file) {
   return chosen.is_folder ? file.path : last_part(file.path);
 }
 
-// One line for all files; what was here before counts neither as work nor as speed.
+// One line for all files, complete when the object goes; what was here before counts neither as
+// work nor as speed.
 class FetchProgress {
  public:
   FetchProgress(const std::string& label, int64_t bytes)
@@ -90,7 +91,6 @@ class FetchProgress {
   void update(int64_t bytes, const std::string& note) {
     line_.update(std::max<int64_t>(bytes, 0) / unit_bytes_, note);
   }
-  void finish() { line_.finish(); }
 
  private:
   int64_t unit_bytes_;
@@ -147,90 +147,128 @@ bool is_current(const StoredModel& known, const Chosen& chosen) {
   return true;
 }
 
+// Of models that are here, for the nearest name to one that no hub has.
+std::vector<std::string> known_repositories(const std::vector<StoredModel>& models) {
+  std::vector<std::string> repositories;
+  for (const StoredModel& model : models) {
+    const std::string last = model.source.substr(model.source.rfind(' ') + 1);
+    if (const auto name = parse_hub_name(last)) {
+      repositories.push_back(name->repository);
+    }
+  }
+  return repositories;
+}
+
+class HubPull {
+ public:
+  HubPull(const HubName& name, const PullRequest& request, std::vector<std::string> known)
+      : name_(name),
+        request_(request),
+        hub_(hub_access(),
+             request.hub,
+             {.stopped = request.stopped,
+              .waiting = [this](std::string_view reason) { tell_pause(reason); }},
+             std::move(known)) {}
+  HubPull(const HubPull&) = delete;
+  HubPull& operator=(const HubPull&) = delete;
+
+  Chosen choose_files() { return choose(name_, hub_.list_files(name_), request_.choose); }
+
+  // Name and source, no files yet.
+  StoredModel describe(const Chosen& chosen) const {
+    StoredModel model;
+    model.is_folder = chosen.is_folder;
+    const std::string& first = chosen.files.front().path;
+    model.name = !request_.name.empty() ? request_.name
+                 : chosen.is_folder     ? model_name_from(name_.model())
+                                    : model_name_from(fs::path(last_part(first)).stem().string());
+    model.source =
+        fmt::format("{} {}{}", hub_.host(), name_.text(), chosen.is_folder ? "" : ":" + first);
+    return model;
+  }
+
+  // Brings all files into `part` and lists them in `model`; `folder` may hold some already.
+  void gather(const Chosen& chosen,
+              const fs::path& part,
+              const fs::path& folder,
+              StoredModel& model) {
+    int64_t wanted = 0;
+    for (const HubFile& file : chosen.files) {
+      const std::string path = stored_path(chosen, file);
+      const auto sha256 = take_up(file, path, part, folder);
+      model.files.push_back({.path = path, .bytes = file.bytes, .sha256 = sha256.value_or("")});
+      model.bytes += file.bytes;
+      if (!sha256) {
+        wanted += file.bytes - std::min(file.bytes, part_size(part / path));
+      }
+    }
+    check_space(part, wanted);
+    const int64_t here = model.bytes - wanted;
+    request_.notice(
+        fmt::format("fetching {}: {} from {}{}",
+                    model.name,
+                    megabytes_text(model.bytes),
+                    hub_.host(),
+                    here == 0 ? "" : ", " + megabytes_text(here) + " of them are here"));
+    if (wanted > 0) {
+      progress_.emplace(model.name, wanted);
+    }
+    for (size_t i = 0; i < chosen.files.size(); ++i) {
+      if (model.files[i].sha256.empty()) {
+        model.files[i].sha256 = fetch(chosen.files[i],
+                                      part / model.files[i].path,
+                                      chosen.files.size() > 1 ? chosen.files[i].path : "");
+      }
+    }
+    show("");
+    progress_.reset();
+  }
+
+ private:
+  std::string fetch(const HubFile& file, const fs::path& target, const std::string& note) {
+    const int64_t before = arrived_ - std::min(file.bytes, part_size(target));
+    std::string sha256 = hub_.fetch(name_, file, target, [&](int64_t bytes) {
+      arrived_ = before + bytes;
+      show(note);
+    });
+    arrived_ = before + file.bytes;
+    return sha256;
+  }
+
+  void show(const std::string& note) {
+    if (progress_) {
+      progress_->update(arrived_, note);
+    }
+  }
+
+  void tell_pause(std::string_view reason) {
+    if (progress_) {
+      show(std::string(reason));
+    } else {
+      request_.notice(reason);
+    }
+  }
+
+  const HubName& name_;
+  const PullRequest& request_;
+  Hub hub_;
+  std::optional<FetchProgress> progress_;
+  int64_t arrived_ = 0;  // bytes since this pull began
+};
+
 }  // namespace
 
 StoredModel ModelStore::pull_from_hub(const HubName& name, const PullRequest& request) const {
-  const HubAccess access = hub_access();
-  std::optional<FetchProgress> progress;
-  int64_t arrived = 0;
-  std::vector<std::string> repositories;
-  for (const StoredModel& model : list()) {
-    const std::string last = model.source.substr(model.source.rfind(' ') + 1);
-    if (const auto known = parse_hub_name(last)) {
-      repositories.push_back(known->repository);
-    }
-  }
-  Hub hub(access,
-          request.hub,
-          {.stopped = request.stopped,
-           .waiting =
-               [&](std::string_view reason) {
-                 if (progress) {
-                   progress->update(arrived, std::string(reason));
-                 } else {
-                   request.notice(reason);
-                 }
-               }},
-          std::move(repositories));
-  const Chosen chosen = choose(name, hub.list_files(name), request.choose);
-
-  StoredModel model;
-  model.is_folder = chosen.is_folder;
-  const std::string& first = chosen.files.front().path;
-  model.name = !request.name.empty() ? request.name
-               : chosen.is_folder    ? model_name_from(name.model())
-                                     : model_name_from(fs::path(last_part(first)).stem().string());
-  model.source =
-      fmt::format("{} {}{}", hub.host(), name.text(), chosen.is_folder ? "" : ":" + first);
+  HubPull pull(name, request, known_repositories(list()));
+  const Chosen chosen = pull.choose_files();
+  StoredModel model = pull.describe(chosen);
   const auto known = check_name(model.name, model.source);
   if (known && is_current(*known, chosen)) {
     return *known;
   }
-
   const PartFolder part(part_folder(model.name));
   const fs::path folder = root_ / model.name;
-  int64_t wanted = 0;
-  for (const HubFile& file : chosen.files) {
-    const std::string path = stored_path(chosen, file);
-    const auto sha256 = take_up(file, path, part.path(), folder);
-    model.files.push_back({.path = path, .bytes = file.bytes, .sha256 = sha256.value_or("")});
-    model.bytes += file.bytes;
-    if (!sha256) {
-      wanted += file.bytes - std::min(file.bytes, part_size(part.path() / path));
-    }
-  }
-  check_space(part.path(), wanted);
-  request.notice(fmt::format(
-      "fetching {}: {} from {}{}",
-      model.name,
-      megabytes_text(model.bytes),
-      hub.host(),
-      wanted == model.bytes
-          ? ""
-          : fmt::format(", {} of them are here", megabytes_text(model.bytes - wanted))));
-  if (wanted > 0) {
-    progress.emplace(model.name, wanted);
-  }
-  for (size_t i = 0; i < chosen.files.size(); ++i) {
-    StoredFile& stored = model.files[i];
-    if (!stored.sha256.empty()) {
-      continue;
-    }
-    const HubFile& file = chosen.files[i];
-    const fs::path target = part.path() / stored.path;
-    const int64_t before = arrived - std::min(file.bytes, part_size(target));
-    stored.sha256 = hub.fetch(name, file, target, [&](int64_t bytes) {
-      arrived = before + bytes;
-      if (progress) {
-        progress->update(arrived, chosen.files.size() > 1 ? file.path : "");
-      }
-    });
-    arrived = before + file.bytes;
-  }
-  if (progress) {
-    progress->update(arrived, "");
-    progress->finish();
-  }
+  pull.gather(chosen, part.path(), folder, model);
 
   if (known) {
     remove_files(*known);

@@ -117,9 +117,10 @@ StoredModel ModelStore::pull(const PullRequest& request) const {
     return *model;
   }
   std::vector<std::string> names;
-  for (const CatalogueEntry& entry : catalogue_) {
-    names.push_back(entry.name);
-  }
+  std::transform(catalogue_.begin(),
+                 catalogue_.end(),
+                 std::back_inserter(names),
+                 [](const CatalogueEntry& entry) { return entry.name; });
   const std::string nearest = core::nearest_name(argument, names);
   throw core::error("pull",
                     "expected a known model ({}), OWNER/NAME[@REVISION][:FILE] on a hub, a GGUF "
@@ -131,16 +132,7 @@ StoredModel ModelStore::pull(const PullRequest& request) const {
 
 StoredModel ModelStore::pull_entry(const CatalogueEntry& entry, const PullRequest& request) const {
   const fs::path folder = root_ / entry.name;
-  StoredModel model{.name = entry.name,
-                    .path = entry.is_folder() ? folder : folder / entry.files.at(0).path,
-                    .is_folder = entry.is_folder(),
-                    .bytes = entry.bytes(),
-                    .files = {},
-                    .source = entry.source(),
-                    .problem = ""};
-  for (const CatalogueFile& file : entry.files) {
-    model.files.push_back({.path = file.path, .bytes = file.bytes, .sha256 = file.sha256});
-  }
+  StoredModel model = entry_model(entry);
   const auto is_whole = [](const StoredModel& candidate) {
     return size_problem(candidate).empty() &&
            std::all_of(candidate.files.begin(), candidate.files.end(), [&](const auto& file) {
@@ -149,7 +141,8 @@ StoredModel ModelStore::pull_entry(const CatalogueEntry& entry, const PullReques
   };
   if (is_whole(model)) {
     const auto known = find(entry.name);
-    if (!known->problem.empty() || known->files != model.files || !fs::exists(folder / kManifest)) {
+    if (!known || !known->problem.empty() || known->files != model.files ||
+        !fs::exists(folder / kManifest)) {
       write_manifest(folder, model);
     }
     return model;

@@ -165,9 +165,8 @@ bool adds_begin_by_default(std::string_view pre_tokenizer) {
 
 std::vector<double> token_scores(const GgufFile& file, size_t num_tokens) {
   const auto found = file.metadata().find(std::string(kScoresKey));
-  const auto* array = found == file.metadata().end()
-                          ? nullptr
-                          : std::get_if<formats::GgufArray>(&found->second);
+  const auto* array =
+      found == file.metadata().end() ? nullptr : std::get_if<formats::GgufArray>(&found->second);
   const auto* scores = array == nullptr ? nullptr : std::get_if<std::vector<float>>(&array->values);
   if (scores == nullptr) {
     fail(file, kScoresKey, "an array of float32", array == nullptr ? "none" : "another array");
@@ -207,11 +206,10 @@ void read_sentencepiece(const GgufFile& file, TokenizerSpec& spec, bool unigram)
   spec.sentencepiece_rules = unigram;
   spec.byte_fallback =
       std::find(spec.kinds.begin(), spec.kinds.end(), TokenKind::kByte) != spec.kinds.end();
-  spec.normalizers = {
-      {.kind = text::NormalizerStep::Kind::kSentencePiece,
-       .content = charsmap(file),
-       .add_prefix_space = prefix,
-       .remove_extra_spaces = unigram && file.find_bool(kRemoveSpacesKey).value_or(false)}};
+  spec.normalizers = {{.kind = text::NormalizerStep::Kind::kSentencePiece,
+                       .content = charsmap(file),
+                       .add_prefix_space = prefix,
+                       .remove_extra_spaces = file.find_bool(kRemoveSpacesKey).value_or(false)}};
   spec.decoders = sentencepiece_decoders(prefix);
 }
 
@@ -233,8 +231,8 @@ void read_word_piece(const GgufFile& file, TokenizerSpec& spec) {
                        .strip_accents = file.find_bool(kStripAccentsKey).value_or(lowercase),
                        .lowercase = lowercase}};
   spec.pre_tokenizers = {{.kind = text::PreTokenizerStep::Kind::kBert}};
-  spec.decoders = {{.kind = text::DecoderStep::Kind::kWordPiece,
-                    .pattern = spec.continuing_prefix}};
+  spec.decoders = {
+      {.kind = text::DecoderStep::Kind::kWordPiece, .pattern = spec.continuing_prefix}};
 }
 
 // Ids that files of a model may leave out, as llama.cpp fills them in.
@@ -334,7 +332,8 @@ std::vector<text::DecoderStep> sentencepiece_decoders(bool prefix) {
 
 TokenizerSpec tokenizer_spec(const GgufFile& file) {
   constexpr std::string_view kSupported =
-      "\"gpt2\" (byte-level BPE), \"llama\" (SentencePiece), \"t5\" (unigram) or \"bert\" (WordPiece)";
+      "\"gpt2\" (byte-level BPE), \"llama\" (SentencePiece), \"t5\" (unigram) or \"bert\" "
+      "(WordPiece)";
   TokenizerSpec spec;
   const std::string model = require_string(file, kModelKey, kSupported);
   if (model != "gpt2" && model != "llama" && model != "t5" && model != "bert") {

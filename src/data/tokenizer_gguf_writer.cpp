@@ -7,7 +7,7 @@
 #include "data/pair_scores.h"
 #include "data/tokenizer_files.h"
 #include "data/tokenizer_gguf.h"
-#include "formats/quote_untrusted.h"
+#include "data/tokenizer_json_steps.h"
 #include "text/pre_tokenizer_families.h"
 
 namespace adze::data {
@@ -17,8 +17,8 @@ namespace {
 using formats::GgufArray;
 using formats::GgufValue;
 using text::NormalizerStep;
-using text::PreTokenizerStep;
 using text::PrependScheme;
+using text::PreTokenizerStep;
 using text::TokenizerModel;
 using text::TokenizerSpec;
 using text::TokenKind;
@@ -36,14 +36,22 @@ struct Spaces {
   throw core::error("tokenizer", "GGUF has no counterpart of this tokenizer: {}", what);
 }
 
+// One line, as it stands in tokenizer.json.
+std::string printable(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace).substr(0, 500);
+}
+
 bool is_space_to_word_start(const NormalizerStep& step) {
   return step.kind == NormalizerStep::Kind::kReplaceText && step.pattern == " " &&
          step.content == kWordStart;
 }
 
-bool is_runs_of_spaces(const NormalizerStep& step) {
-  return step.kind == NormalizerStep::Kind::kReplaceExpression && step.pattern == " {2,}" &&
-         (step.content == " " || step.content == kWordStart);
+bool is_removal_of_spaces(const NormalizerStep& step) {
+  if (step.kind != NormalizerStep::Kind::kReplaceExpression) {
+    return false;
+  }
+  const bool runs = step.pattern == " {2,}" && (step.content == " " || step.content == kWordStart);
+  return runs || (step.pattern == R"(\A +| +\z)" && step.content.empty());
 }
 
 void read_normalizer(const NormalizerStep& step, Spaces& spaces) {
@@ -54,10 +62,10 @@ void read_normalizer(const NormalizerStep& step, Spaces& spaces) {
     spaces.charsmap = step.content;
   } else if (step.kind == Kind::kPrepend && step.content == kWordStart) {
     spaces.add_prefix = true;
-  } else if (is_runs_of_spaces(step)) {
+  } else if (is_removal_of_spaces(step)) {
     spaces.remove_extra = true;
   } else if (!is_space_to_word_start(step) && step.kind != Kind::kStrip) {
-    fail("a step of its normalizer");
+    fail(fmt::format("the normalizer {}", printable(normalizers_json({step}))));
   }
 }
 
@@ -73,8 +81,7 @@ Spaces read_spaces(const TokenizerSpec& spec) {
     } else if (step.kind == Kind::kWhitespaceSplit) {
       spaces.remove_extra = true;
     } else if (step.kind != Kind::kSplitText || step.pattern != " ") {
-      fail(step.pattern.empty() ? "a step of its pre-tokenizer"
-                                : "the pre-tokenizer's " + formats::quote_untrusted(step.pattern));
+      fail(fmt::format("the pre-tokenizer {}", printable(pre_tokenizers_json({step}))));
     }
   }
   return spaces;
@@ -136,7 +143,10 @@ class Writer {
     }
     const auto name = text::name_of_family(spec);
     if (!name) {
-      fail(formats::quote_untrusted(text::why_no_family(spec)));
+      const auto step = text::step_of_no_family(spec);
+      fail(step ? fmt::format("no known family of tokenizers has the pre-tokenizer {}",
+                              printable(pre_tokenizers_json({*step})))
+                : "no known family of tokenizers has its steps together");
     }
     for (size_t rank = 0; rank < spec.merges.size(); ++rank) {
       if (spec.merges[rank].find('\xFF') != std::string::npos) {
@@ -222,8 +232,7 @@ class Writer {
 }  // namespace
 
 std::vector<std::pair<std::string, GgufValue>> gguf_tokenizer_metadata(
-    const TokenizerSpec& spec,
-    const std::optional<std::string>& chat_template) {
+    const TokenizerSpec& spec, const std::optional<std::string>& chat_template) {
   auto entries = Writer(spec).write();
   if (chat_template) {
     entries.emplace_back(std::string(kTemplateKey), *chat_template);

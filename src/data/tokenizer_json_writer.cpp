@@ -20,8 +20,8 @@ namespace {
 
 using nlohmann::ordered_json;
 using text::NormalizerStep;
-using text::PreTokenizerStep;
 using text::PrependScheme;
+using text::PreTokenizerStep;
 using text::TokenizerModel;
 using text::TokenizerSpec;
 using text::TokenKind;
@@ -36,14 +36,13 @@ std::vector<NormalizerStep> sentencepiece_steps(const NormalizerStep& step) {
     steps.push_back({.kind = Kind::kCharsmap, .content = step.content});
   }
   if (step.remove_extra_spaces) {
-    steps.push_back({.kind = Kind::kStrip});
+    steps.push_back({.kind = Kind::kReplaceExpression, .pattern = R"(\A +| +\z)", .content = ""});
     steps.push_back({.kind = Kind::kReplaceExpression, .pattern = " {2,}", .content = " "});
   }
   if (step.add_prefix_space) {
     steps.push_back({.kind = Kind::kPrepend, .content = std::string(kWordStart)});
   }
-  steps.push_back(
-      {.kind = Kind::kReplaceText, .pattern = " ", .content = std::string(kWordStart)});
+  steps.push_back({.kind = Kind::kReplaceText, .pattern = " ", .content = std::string(kWordStart)});
   return steps;
 }
 
@@ -70,13 +69,22 @@ bool words_are_apart(const TokenizerSpec& spec) {
   });
 }
 
+// SentencePiece looks for user-defined tokens in normalised text. Where a space is put in front,
+// the library would put one into such a token too, so that it has to look in the text as it is.
 std::vector<text::AddedToken> added_by_kind(const TokenizerSpec& spec) {
+  const bool sentencepiece = spec.model == TokenizerModel::kScoredPairs || spec.sentencepiece_rules;
+  const bool in_normalized =
+      sentencepiece &&
+      std::none_of(spec.normalizers.begin(), spec.normalizers.end(), [](const auto& step) {
+        return step.kind == NormalizerStep::Kind::kSentencePiece && step.add_prefix_space;
+      });
   std::vector<text::AddedToken> added;
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
     const TokenKind kind = spec.kinds[id];
     if (kind == TokenKind::kControl || kind == TokenKind::kUnknown ||
         kind == TokenKind::kUserDefined) {
-      added.push_back({.id = static_cast<int32_t>(id)});
+      added.push_back({.id = static_cast<int32_t>(id),
+                       .normalized = in_normalized && kind == TokenKind::kUserDefined});
     }
   }
   return added;
@@ -162,7 +170,9 @@ std::string vocabulary_json(const TokenizerSpec& spec) {
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
     const std::string& token = spec.tokens[id];
     if (!token.empty() && seen.insert(token).second) {
-      json.append(json.size() > 1 ? "," : "").append("\n      ").append(quoted(token, "tokens", id));
+      json.append(json.size() > 1 ? "," : "")
+          .append("\n      ")
+          .append(quoted(token, "tokens", id));
       json.append(": ").append(std::to_string(id));
     }
   }

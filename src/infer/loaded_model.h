@@ -24,8 +24,8 @@ struct LoadedModel {
   std::optional<text::ChatTemplate> chat_template;
 };
 
-// A GGUF file or a Hugging Face folder; weights and tokenizer at once. Throws core::Error that names file, field and
-// legal range.
+// A GGUF file or a Hugging Face folder; weights and tokenizer at once. Throws core::Error that
+// names file, field and legal range.
 LoadedModel load_model(const std::filesystem::path& path);
 
 struct ChatMessage {

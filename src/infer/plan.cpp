@@ -25,9 +25,8 @@ int64_t program_bytes(const model::ModelSpec& spec) {
 
 int64_t sequence_bytes(const kv::KvStore& store, int64_t slots, int64_t tokens) {
   const int64_t pages = (tokens + kv::kPageTokens - 1) / kv::kPageTokens;
-  return pages == 0
-             ? 0
-             : slots * ((pages - 1) * store.sealed_page_bytes() + store.raw_page_bytes());
+  return pages == 0 ? 0
+                    : slots * ((pages - 1) * store.sealed_page_bytes() + store.raw_page_bytes());
 }
 
 // The longest text whose caches fit `bytes`, by bisection: a store's bytes rise with tokens.
@@ -47,8 +46,8 @@ int64_t longest(const kv::KvStore& store, int64_t slots, int64_t bytes, int64_t 
 
 // Multiply-adds of a token that sees `cached` tokens, 2 operations each.
 double token_operations(const model::ModelSpec& spec, double matrix_elements, double cached) {
-  return 2 * matrix_elements + 4 * cached * static_cast<double>(spec.num_layers * spec.heads *
-                                                                spec.head_dim);
+  return 2 * matrix_elements +
+         4 * cached * static_cast<double>(spec.num_layers * spec.heads * spec.head_dim);
 }
 
 // Elements of all matrices that a token is multiplied with: not the embedding, which is looked up,
@@ -57,7 +56,8 @@ double matrix_elements(const model::Checkpoint& checkpoint) {
   double elements = 0;
   for (const formats::StoredTensor& tensor : checkpoint.tensors) {
     const bool looked_up = tensor.name == "token_embd.weight" && !checkpoint.spec.tied_output;
-    const bool positions = tensor.name == "position_embd.weight" || tensor.name == "token_types.weight";
+    const bool positions =
+        tensor.name == "position_embd.weight" || tensor.name == "token_types.weight";
     if (tensor.shape.size() == 2 && !looked_up && !positions) {
       elements += static_cast<double>(tensor.shape[0]) * static_cast<double>(tensor.shape[1]);
     }
@@ -92,8 +92,7 @@ Plan make_plan(const model::Checkpoint& checkpoint,
   plan.weight_bytes = model::packed_model_bytes(checkpoint);
   plan.program_bytes = program_bytes(spec);
   const double elements = matrix_elements(checkpoint);
-  plan.prefill_tokens_per_second =
-      peaks.flops_per_second / token_operations(spec, elements, 0);
+  plan.prefill_tokens_per_second = peaks.flops_per_second / token_operations(spec, elements, 0);
   const int64_t room = request.memory_bytes - plan.weight_bytes - plan.program_bytes;
   for (const kv::StoreEntry& store_entry : kv::store_entries()) {
     const auto store = kv::make_store(store_entry.name, spec);
@@ -107,9 +106,8 @@ Plan make_plan(const model::Checkpoint& checkpoint,
       row.bytes = each * request.sequences;
       row.fits = row.bytes <= room;
       const int64_t share = std::max<int64_t>(0, room) / request.sequences;
-      row.longest_context = policy->evicts() && row.fits
-                                ? -1
-                                : longest(*store, slots, share, spec.context_length);
+      row.longest_context =
+          policy->evicts() && row.fits ? -1 : longest(*store, slots, share, spec.context_length);
       const double seconds =
           static_cast<double>(plan.weight_bytes + each) / peaks.read_bytes_per_second +
           token_operations(spec, elements, static_cast<double>(row.cached_tokens)) /

@@ -1,5 +1,6 @@
 #pragma once
-// What a model will take and give on this machine, from its files' headers alone: nothing is loaded.
+// What a model will take and give on this machine, from its files' headers alone: nothing is
+// loaded.
 
 #include <cstdint>
 #include <string>
@@ -19,9 +20,9 @@ struct PlanRequest {
 struct PlanRow {
   std::string store;
   std::string policy;
-  int64_t bytes = 0;          // cache of all texts at their longest
-  int64_t cached_tokens = 0;  // of a text, at most
-  bool fits = false;          // beside the weights and the program
+  int64_t bytes = 0;            // cache of all texts at their longest
+  int64_t cached_tokens = 0;    // of a text, at most
+  bool fits = false;            // beside the weights and the program
   int64_t longest_context = 0;  // tokens of each text that would fit; the model's own at most,
                                 // -1: no limit (the policy bounds the cache)
   // At the longest text, a text at a time: what the machine's peaks allow, its reads and its

@@ -42,7 +42,7 @@ class CachedAttention : public model::AttentionContext {
   Rotation& rotation_;
   std::vector<StepRows> step_;
   std::vector<int64_t> slot_of_layer_;
-  std::vector<int64_t> positions_;  // reused by rotate_rows
+  std::vector<int64_t> positions_;                   // reused by rotate_rows
   std::vector<std::vector<int32_t>> first_visible_;  // of the attend in progress
 };
 

@@ -45,17 +45,17 @@ class PlainStore : public KvStore {
       for (const PageRef& page : slot.raw) {
         pointers.push_back(page.data());
       }
-      attention.push_back({.query = rows.query,
-                           .output = rows.output,
-                           .rows = rows.rows,
-                           .first_rank = slot.length - rows.rows,
-                           // An encoder's rows are all of one step: every page is somebody's own.
-                           .pages = rows.bidirectional ? own : sealed,
-                           .own_pages = own,
-                           .first_visible = rows.first_visible,
-                           .first_visible_head_stride =
-                               rows.first_visible_heads == 1 ? 0 : rows.rows,
-                           .bidirectional = rows.bidirectional});
+      attention.push_back(
+          {.query = rows.query,
+           .output = rows.output,
+           .rows = rows.rows,
+           .first_rank = slot.length - rows.rows,
+           // An encoder's rows are all of one step: every page is somebody's own.
+           .pages = rows.bidirectional ? own : sealed,
+           .own_pages = own,
+           .first_visible = rows.first_visible,
+           .first_visible_head_stride = rows.first_visible_heads == 1 ? 0 : rows.rows,
+           .bidirectional = rows.bidirectional});
     }
     kernels::paged_attention({.shape = shape(),
                               .page_type = sealed_type_,

@@ -29,7 +29,7 @@ class Rotation {
     std::vector<float> sine;
   };
 
-  std::vector<Angles> angles_;         // one a rope of the model
+  std::vector<Angles> angles_;  // one a rope of the model
   std::vector<int64_t> rope_of_layer_;
 };
 

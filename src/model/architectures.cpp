@@ -21,14 +21,10 @@ constexpr std::array kArchitectures = {
                  .model_type = "mistral",
                  .model_class = "MistralForCausalLM",
                  .alternating_rotary_rows = true},
-    Architecture{.name = "qwen2",
-                 .gguf = "qwen2",
-                 .model_type = "qwen2",
-                 .model_class = "Qwen2ForCausalLM"},
-    Architecture{.name = "qwen3",
-                 .gguf = "qwen3",
-                 .model_type = "qwen3",
-                 .model_class = "Qwen3ForCausalLM"},
+    Architecture{
+        .name = "qwen2", .gguf = "qwen2", .model_type = "qwen2", .model_class = "Qwen2ForCausalLM"},
+    Architecture{
+        .name = "qwen3", .gguf = "qwen3", .model_type = "qwen3", .model_class = "Qwen3ForCausalLM"},
     Architecture{.name = "gemma2",
                  .gguf = "gemma2",
                  .model_type = "gemma2",
@@ -44,8 +40,7 @@ constexpr std::array kArchitectures = {
                  .model_type = "phi3",
                  .model_class = "Phi3ForCausalLM",
                  .fused_projections = true},
-    Architecture{
-        .name = "bert", .gguf = "bert", .model_type = "bert", .model_class = "BertModel"},
+    Architecture{.name = "bert", .gguf = "bert", .model_type = "bert", .model_class = "BertModel"},
 };
 
 }  // namespace

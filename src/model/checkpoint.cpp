@@ -29,8 +29,11 @@ nlohmann::json read_json(const std::filesystem::path& path) {
   const core::MappedFile file(path);
   const auto bytes = file.bytes();
   if (bytes.size() > kMaxConfigBytes) {
-    throw core::error(
-        "model", "{}: expected up to {} bytes, got {}", path.string(), kMaxConfigBytes, bytes.size());
+    throw core::error("model",
+                      "{}: expected up to {} bytes, got {}",
+                      path.string(),
+                      kMaxConfigBytes,
+                      bytes.size());
   }
   return core::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
                           path.string());
@@ -118,18 +121,18 @@ void read_pooling(Checkpoint& checkpoint) {
   } else if (is_set("pooling_mode_cls_token")) {
     checkpoint.spec.pooling = Pooling::kFirst;
   } else {
-    throw core::error("model",
-                      "{}: expected pooling_mode_mean_tokens or pooling_mode_cls_token, got neither",
-                      file.string());
+    throw core::error(
+        "model",
+        "{}: expected pooling_mode_mean_tokens or pooling_mode_cls_token, got neither",
+        file.string());
   }
 }
 
 void open_folder(Checkpoint& checkpoint) {
   const auto config = checkpoint.path / "config.json";
   if (!std::filesystem::exists(config)) {
-    throw core::error("model",
-                      "{}: expected a GGUF file or a folder with config.json",
-                      checkpoint.path.string());
+    throw core::error(
+        "model", "{}: expected a GGUF file or a folder with config.json", checkpoint.path.string());
   }
   checkpoint.spec = spec_from_config(read_json(config), config.string());
   if (checkpoint.spec.name.empty()) {
@@ -167,26 +170,12 @@ void open_folder(Checkpoint& checkpoint) {
   arrange(checkpoint, std::move(found));
 }
 
-// A folder that holds one GGUF file and no configuration stands for that file.
-std::filesystem::path model_path(const std::filesystem::path& named) {
-  if (!std::filesystem::is_directory(named) || std::filesystem::exists(named / "config.json")) {
-    return named;
-  }
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(named)) {
-    if (entry.path().extension() == ".gguf") {
-      files.push_back(entry.path());
-    }
-  }
-  return files.size() == 1 ? files.front() : named;
-}
-
 }  // namespace
 
 const StoredTensor* Checkpoint::find_tensor(std::string_view name) const {
-  const auto found = std::find_if(tensors.begin(),
-                                  tensors.end(),
-                                  [&](const StoredTensor& tensor) { return tensor.name == name; });
+  const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const StoredTensor& tensor) {
+    return tensor.name == name;
+  });
   return found == tensors.end() ? nullptr : &*found;
 }
 
@@ -196,9 +185,9 @@ const StoredTensor& Checkpoint::tensor(std::string_view name) const {
   return *found;
 }
 
-Checkpoint open_checkpoint(const std::filesystem::path& named) {
+Checkpoint open_checkpoint(const std::filesystem::path& path) {
   Checkpoint checkpoint;
-  checkpoint.path = model_path(named);
+  checkpoint.path = path;
   if (std::filesystem::is_directory(checkpoint.path)) {
     open_folder(checkpoint);
   } else {
@@ -207,14 +196,12 @@ Checkpoint open_checkpoint(const std::filesystem::path& named) {
   return checkpoint;
 }
 
-text::TokenizerSpec read_tokenizer(const std::filesystem::path& named) {
-  const auto path = model_path(named);
+text::TokenizerSpec read_tokenizer(const std::filesystem::path& path) {
   return std::filesystem::is_directory(path) ? data::tokenizer_spec(path)
                                              : data::tokenizer_spec(formats::GgufFile(path));
 }
 
-std::optional<std::string> read_chat_template(const std::filesystem::path& named) {
-  const auto path = model_path(named);
+std::optional<std::string> read_chat_template(const std::filesystem::path& path) {
   return std::filesystem::is_directory(path) ? data::chat_template_source(path)
                                              : data::chat_template_source(formats::GgufFile(path));
 }

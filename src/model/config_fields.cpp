@@ -50,7 +50,7 @@ std::optional<int64_t> ConfigFields::integer(const char* key) const {
     return std::nullopt;
   }
   constexpr double kLargest = 9e15;  // whole numbers of a double
-  if (value->is_number_float()) {  // "131072.0" stands in some published files
+  if (value->is_number_float()) {    // "131072.0" stands in some published files
     const auto real = value->get<double>();
     if (std::abs(real) <= kLargest && real == std::floor(real)) {
       return static_cast<int64_t>(real);

@@ -47,8 +47,8 @@ std::vector<int64_t> row_order(const ModelSpec& spec,
                                int64_t rows,
                                bool from_alternating,
                                bool to_alternating) {
-  const bool rotated = name.find(".attn_q.") != std::string::npos ||
-                       name.find(".attn_k.") != std::string::npos;
+  const bool rotated =
+      name.find(".attn_q.") != std::string::npos || name.find(".attn_k.") != std::string::npos;
   if (!rotated || from_alternating == to_alternating) {
     return {};
   }
@@ -140,13 +140,13 @@ class Conversion {
            std::optional<std::vector<float>> exact = std::nullopt) {
     const auto index = static_cast<int64_t>(outputs_.size());
     TensorOutput output{.name = name, .type = type, .shape = stored.shape, .fill = {}};
-    output.fill = [this, &stored, name, type, index, values = std::move(exact)](
-                      std::span<std::byte> target) {
-      if (on_tensor_) {
-        on_tensor_(index, static_cast<int64_t>(outputs_.size()), name);
-      }
-      naming(name, [&] { fill(stored, type, values, target); });
-    };
+    output.fill =
+        [this, &stored, name, type, index, values = std::move(exact)](std::span<std::byte> target) {
+          if (on_tensor_) {
+            on_tensor_(index, static_cast<int64_t>(outputs_.size()), name);
+          }
+          naming(name, [&] { fill(stored, type, values, target); });
+        };
     report_.tensor_bytes += static_cast<int64_t>(formats::output_bytes(output));
     ++report_.tensors;
     outputs_.push_back(std::move(output));
@@ -222,8 +222,7 @@ void add_exact_norms(const Checkpoint& checkpoint,
       return (value + offset) - offset != value;
     });
     if (inexact) {
-      metadata.emplace_back(kExactNormPrefix + stored.name,
-                            formats::GgufArray{std::move(values)});
+      metadata.emplace_back(kExactNormPrefix + stored.name, formats::GgufArray{std::move(values)});
     }
   }
 }
@@ -321,8 +320,8 @@ TensorType natural_float_type(const Checkpoint& checkpoint) {
   }
   const auto most = std::max_element(
       bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  const bool plain = most != bytes.end() &&
-                     (most->first == TensorType::kF32 || most->first == TensorType::kBF16);
+  const bool plain =
+      most != bytes.end() && (most->first == TensorType::kF32 || most->first == TensorType::kBF16);
   return plain ? most->first : TensorType::kF16;
 }
 
@@ -333,9 +332,9 @@ ConversionReport write_gguf_model(const Checkpoint& checkpoint,
   Conversion conversion(checkpoint, true, on_tensor);
   const TensorTypes types(checkpoint, mix);
   GgufMetadata metadata = gguf_metadata(checkpoint.spec, types.file_type());
-  for (auto& entry : data::gguf_tokenizer_metadata(
-           padded(read_tokenizer(checkpoint), checkpoint.spec.vocab_size),
-           read_chat_template(checkpoint))) {
+  for (auto& entry :
+       data::gguf_tokenizer_metadata(padded(read_tokenizer(checkpoint), checkpoint.spec.vocab_size),
+                                     read_chat_template(checkpoint))) {
     metadata.push_back(std::move(entry));
   }
   add_exact_norms(checkpoint, conversion, metadata);

@@ -25,8 +25,7 @@ at::Tensor attention(const ModelSpec& spec,
   if (layer.key == nullptr) {  // reads another layer's keys and values
     projected = {layer.query->apply(x), {}, {}};
   } else {
-    projected =
-        tensor::apply_together({layer.query.get(), layer.key.get(), layer.value.get()}, x);
+    projected = tensor::apply_together({layer.query.get(), layer.key.get(), layer.value.get()}, x);
   }
   if (spec.query_key_norm) {
     projected[0] = normed(spec, layer.query_norm, projected[0]);
@@ -67,7 +66,8 @@ at::Tensor embed(const Model& model, const TokenRows& rows) {
   return embedded;
 }
 
-// The rows between blocks. A block reads `input` and gives a delta; the next one's norm takes it in.
+// The rows between blocks. A block reads `input` and gives a delta; the next one's norm takes it
+// in.
 class Residual {
  public:
   Residual(const ModelSpec& spec, at::Tensor rows) : spec_(spec), rows_(std::move(rows)) {}

@@ -51,13 +51,11 @@ class Keys {
     }
     return *value;
   }
-  [[noreturn]] void fail(const char* suffix, std::string_view expected, std::string_view got) const {
-    throw core::error("gguf",
-                      "{}: {}: expected {}, got {}",
-                      file_.path().string(),
-                      name(suffix),
-                      expected,
-                      got);
+  [[noreturn]] void fail(const char* suffix,
+                         std::string_view expected,
+                         std::string_view got) const {
+    throw core::error(
+        "gguf", "{}: {}: expected {}, got {}", file_.path().string(), name(suffix), expected, got);
   }
 
  private:
@@ -106,8 +104,7 @@ std::vector<double> divisors(const GgufFile& file, const char* name, int64_t dim
   if (stored == nullptr) {
     throw core::error("gguf", "{}: expected tensor {}, got none", file.path().string(), name);
   }
-  if (stored->shape != std::vector<int64_t>{dims / 2} ||
-      stored->type != core::TensorType::kF32) {
+  if (stored->shape != std::vector<int64_t>{dims / 2} || stored->type != core::TensorType::kF32) {
     throw core::error("gguf",
                       "{}: tensor {}: expected {} f32 values, got {} of shape [{}]",
                       file.path().string(),
@@ -329,8 +326,7 @@ namespace {
 
 class Writer {
  public:
-  Writer(std::string prefix, GgufMetadata& target)
-      : prefix_(std::move(prefix)), target_(target) {}
+  Writer(std::string prefix, GgufMetadata& target) : prefix_(std::move(prefix)), target_(target) {}
 
   void general(const std::string& key, GgufValue value) {
     target_.emplace_back(key, std::move(value));

@@ -43,9 +43,9 @@ std::string name_list(const Names& names) {
 
 template <class Names, class Value>
 std::string name_of(const Names& names, Value value) {
-  return std::string(
-      std::find_if(names.begin(), names.end(), [&](const auto& e) { return e.second == value; })
-          ->first);
+  return std::string(std::find_if(names.begin(), names.end(), [&](const auto& e) {
+                       return e.second == value;
+                     })->first);
 }
 
 // A rope from the object that describes it (rope_scaling, or one entry of rope_parameters).
@@ -83,9 +83,8 @@ void read_ropes(const ConfigFields& config, ModelSpec& spec) {
     return;
   }
   if (parameters && parameters->has("full_attention")) {
-    spec.ropes = {
-        read_rope(config, parameters->object("full_attention"), base, spec),
-        read_rope(config, parameters->object("sliding_attention"), local_base, spec)};
+    spec.ropes = {read_rope(config, parameters->object("full_attention"), base, spec),
+                  read_rope(config, parameters->object("sliding_attention"), local_base, spec)};
   } else {
     spec.ropes = {
         read_rope(config, parameters ? parameters : config.object("rope_scaling"), base, spec),
@@ -160,8 +159,8 @@ void read_activation(const ConfigFields& config, ModelSpec& spec) {
 void read_decoder(const ConfigFields& config, ModelSpec& spec) {
   const bool gemma = spec.architecture == "gemma2" || spec.architecture == "gemma3";
   constexpr int64_t kGemmaHeadDim = 256;
-  spec.head_dim = config.integer("head_dim")
-                      .value_or(gemma ? kGemmaHeadDim : spec.hidden_size / spec.heads);
+  spec.head_dim =
+      config.integer("head_dim").value_or(gemma ? kGemmaHeadDim : spec.hidden_size / spec.heads);
   spec.norm_epsilon = config.number("rms_norm_eps").value_or(1e-6);
   spec.tied_output = config.boolean("tie_word_embeddings").value_or(gemma);
   if (gemma) {

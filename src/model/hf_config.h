@@ -15,8 +15,8 @@ namespace adze::model {
 // known ones), a missing field, a value out of range or that this forward pass cannot honour.
 ModelSpec spec_from_config(const nlohmann::json& config, std::string_view file);
 
-// The inverse, in the spelling that older and newer releases of transformers both read. `type`: f32,
-// f16 or bf16, of the weights beside it. Throws core::Error for what config.json cannot say.
+// The inverse, in the spelling that older and newer releases of transformers both read. `type`:
+// f32, f16 or bf16, of the weights beside it. Throws core::Error for what config.json cannot say.
 nlohmann::ordered_json config_from_spec(const ModelSpec& spec, core::TensorType type);
 
 }  // namespace adze::model

@@ -63,7 +63,8 @@ class Loader {
     for (int64_t index = 0; index < spec_.num_layers; ++index) {
       model.layers.push_back(layer(index));
     }
-    model.output_norm = norm(spec_.residual_is_normed ? last_norm(spec_.num_layers) : "output_norm");
+    model.output_norm =
+        norm(spec_.residual_is_normed ? last_norm(spec_.num_layers) : "output_norm");
     if (spec_.causal) {
       model.output = spec_.tied_output ? model.embedding : matrix("output");
     }
@@ -181,10 +182,10 @@ class Loader {
     const std::string up = prefix + "ffn_up";
     if (spec_.gated) {
       const bool one = checkpoint_.find_tensor(prefix + "ffn_gate.weight") == nullptr;
-      result.gate = one ? rows(up, rows_from(0, spec_.intermediate_size))
-                        : matrix(prefix + "ffn_gate");
-      result.up = one ? rows(up, rows_from(spec_.intermediate_size, spec_.intermediate_size))
-                      : matrix(up);
+      result.gate =
+          one ? rows(up, rows_from(0, spec_.intermediate_size)) : matrix(prefix + "ffn_gate");
+      result.up =
+          one ? rows(up, rows_from(spec_.intermediate_size, spec_.intermediate_size)) : matrix(up);
     } else {
       result.up = matrix(up);
     }

@@ -14,8 +14,7 @@ int64_t norm_bytes(const Norm& norm) {
 }  // namespace
 
 int64_t Model::weight_bytes() const {
-  int64_t bytes =
-      embedding->bytes() + tensor_bytes(position_embedding) + norm_bytes(output_norm);
+  int64_t bytes = embedding->bytes() + tensor_bytes(position_embedding) + norm_bytes(output_norm);
   if (output != nullptr && output != embedding) {
     bytes += output->bytes();
   }

@@ -31,8 +31,8 @@ struct ModelSpec {
   // The residual stream continues from the norm's output ("post-norm": Vaswani et al.,
   // arXiv:1706.03762), not from the sum that went into it.
   bool residual_is_normed = false;
-  bool branch_norms = false;     // attention's and the feed forward's outputs are normed as well
-  bool query_key_norm = false;   // RMS norm of each head's query and key, before rotation
+  bool branch_norms = false;    // attention's and the feed forward's outputs are normed as well
+  bool query_key_norm = false;  // RMS norm of each head's query and key, before rotation
   bool query_key_value_bias = false;
   bool attention_output_bias = false;
   bool feed_forward_bias = false;
@@ -47,12 +47,12 @@ struct ModelSpec {
   double embedding_scale = 1;
   // Tokens that a row of a layer sees, itself included; 0: all before it. Empty: 0 everywhere.
   std::vector<int64_t> windows;
-  std::vector<Rope> ropes;            // none: positions are embedded, not rotated
+  std::vector<Rope> ropes;             // none: positions are embedded, not rotated
   std::vector<int64_t> rope_of_layer;  // index into ropes; empty: 0 everywhere
-  int64_t learned_positions = 0;      // rows of the position embedding
-  int64_t token_types = 0;            // rows of the token type embedding, of which row 0 is used
-  bool tied_output = false;           // logits come from the embedding's own weight
-  Pooling pooling = Pooling::kNone;   // how the model was trained to embed texts
+  int64_t learned_positions = 0;       // rows of the position embedding
+  int64_t token_types = 0;             // rows of the token type embedding, of which row 0 is used
+  bool tied_output = false;            // logits come from the embedding's own weight
+  Pooling pooling = Pooling::kNone;    // how the model was trained to embed texts
   int64_t embedded_tokens = 0;  // longest text that it was trained to embed; 0: context_length
 
   // Layer whose keys and values layer l reads; l itself where it owns them (cross-layer attention:

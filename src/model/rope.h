@@ -29,8 +29,8 @@ struct RopeScaling {
   bool truncate = true;   // yarn: the ramp's ends are whole dimensions
   double mscale = 0;      // yarn: see attention_magnitude
   double mscale_all_dim = 0;
-  double low_frequency_factor = 1;   // llama3
-  double high_frequency_factor = 4;  // llama3
+  double low_frequency_factor = 1;     // llama3
+  double high_frequency_factor = 4;    // llama3
   std::vector<double> short_divisors;  // longrope; divisors
   std::vector<double> long_divisors;   // longrope
 

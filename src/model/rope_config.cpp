@@ -54,10 +54,9 @@ RopeScaling read_rope_scaling(const ConfigFields& object, int64_t trained, int64
   if (result.kind != Kind::kLongRope && result.kind != Kind::kYarn && !object.has("factor")) {
     object.fail("factor", "a number");
   }
-  result.factor =
-      object.number("factor")
-          .value_or(static_cast<double>(stretched) /
-                    static_cast<double>(std::max<int64_t>(1, result.original_context)));
+  result.factor = object.number("factor").value_or(
+      static_cast<double>(stretched) /
+      static_cast<double>(std::max<int64_t>(1, result.original_context)));
   result.attention_factor = object.number("attention_factor");
   // 0 and nothing both mean the default.
   const auto positive = [&](const char* key, double otherwise) {
@@ -79,8 +78,9 @@ RopeScaling read_rope_scaling(const ConfigFields& object, int64_t trained, int64
 }
 
 nlohmann::ordered_json rope_scaling_object(const RopeScaling& scaling) {
-  const auto name = std::find_if(
-      kNames.begin(), kNames.end(), [&](const auto& entry) { return entry.second == scaling.kind; });
+  const auto name = std::find_if(kNames.begin(), kNames.end(), [&](const auto& entry) {
+    return entry.second == scaling.kind;
+  });
   if (name == kNames.end()) {
     throw core::error("model",
                       "rope_freqs: expected the divisors of Llama 3, got others, which a "

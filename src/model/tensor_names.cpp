@@ -194,10 +194,8 @@ void list_layer(const ModelSpec& spec, const Architecture& entry, int64_t index,
     list.norm("attn_norm", spec.hidden_size, layer_norm);
   }
   if (entry.fused_projections) {
-    list.matrix("attn_qkv",
-                query_width + 2 * spec.kv_width(),
-                spec.hidden_size,
-                spec.query_key_value_bias);
+    list.matrix(
+        "attn_qkv", query_width + 2 * spec.kv_width(), spec.hidden_size, spec.query_key_value_bias);
   } else {
     list.matrix("attn_q", query_width, spec.hidden_size, spec.query_key_value_bias);
     if (owner) {
@@ -218,8 +216,7 @@ void list_layer(const ModelSpec& spec, const Architecture& entry, int64_t index,
   list.norm(
       spec.residual_is_normed ? "attn_output_norm" : "ffn_norm", spec.hidden_size, layer_norm);
   if (entry.fused_projections) {
-    list.matrix(
-        "ffn_up", 2 * spec.intermediate_size, spec.hidden_size, spec.feed_forward_bias);
+    list.matrix("ffn_up", 2 * spec.intermediate_size, spec.hidden_size, spec.feed_forward_bias);
   } else {
     if (spec.gated) {
       list.matrix("ffn_gate", spec.intermediate_size, spec.hidden_size, spec.feed_forward_bias);
@@ -266,8 +263,7 @@ std::vector<ExpectedTensor> expected_tensors(const ModelSpec& spec) {
 
 std::optional<std::string> hf_name(const Architecture& architecture, std::string_view gguf_name) {
   const NameTable names = table(architecture);
-  return rename(
-      gguf_name, names, kGgufBlock, names.layer_prefix, &NamePair::gguf, &NamePair::hf);
+  return rename(gguf_name, names, kGgufBlock, names.layer_prefix, &NamePair::gguf, &NamePair::hf);
 }
 
 std::optional<std::string> gguf_name(const Architecture& architecture, std::string_view hf_name) {

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "core/error.h"
-#include "formats/quantize.h"
 #include "model/convert.h"
 
 namespace adze::model {
@@ -31,20 +30,30 @@ TensorTypes::TensorTypes(const Checkpoint& checkpoint, const std::string& mix)
   }
 }
 
+core::TensorType TensorTypes::possible(const formats::StoredTensor& stored) const {
+  return of_shape(stored, stored.shape);
+}
+
 core::TensorType TensorTypes::wanted(const formats::StoredTensor& stored) const {
+  // As if its rows were whole blocks of every type.
+  constexpr int64_t kLargestBlock = 256;
+  std::vector<int64_t> shape = stored.shape;
+  if (shape.size() > 1) {
+    shape.back() = (shape.back() + kLargestBlock - 1) / kLargestBlock * kLargestBlock;
+  }
+  return of_shape(stored, shape);
+}
+
+core::TensorType TensorTypes::of_shape(const formats::StoredTensor& stored,
+                                       const std::vector<int64_t>& shape) const {
   if (mix_) {
     return formats::tensor_type_for(*mix_,
                                     {.name = stored.name,
-                                     .shape = stored.shape,
+                                     .shape = shape,
                                      .num_layers = checkpoint_.spec.num_layers,
                                      .tied_output = checkpoint_.spec.tied_output});
   }
-  return stored.shape.size() < 2 ? core::TensorType::kF32 : stored.type;
-}
-
-core::TensorType TensorTypes::possible(const formats::StoredTensor& stored) const {
-  const core::TensorType type = wanted(stored);
-  return stored.shape.size() < 2 ? type : formats::fallback_type(type, stored.shape.back());
+  return shape.size() < 2 ? core::TensorType::kF32 : stored.type;
 }
 
 int64_t TensorTypes::file_type() const {

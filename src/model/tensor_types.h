@@ -15,11 +15,14 @@ class TensorTypes {
   TensorTypes(const Checkpoint& checkpoint, const std::string& mix);
 
   core::TensorType wanted(const formats::StoredTensor& stored) const;
-  // The same, or what stands in where the tensor's rows are not whole blocks of it.
+  // The same, or what stands in for it where the tensor's rows are not whole blocks.
   core::TensorType possible(const formats::StoredTensor& stored) const;
   int64_t file_type() const;  // general.file_type
 
  private:
+  core::TensorType of_shape(const formats::StoredTensor& stored,
+                            const std::vector<int64_t>& shape) const;
+
   const Checkpoint& checkpoint_;
   std::optional<formats::QuantizationMix> mix_;
 };

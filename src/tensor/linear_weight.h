@@ -1,7 +1,7 @@
 #pragma once
 // The weight of a linear layer, in whatever form it is stored: y [rows, outputs] = x [rows,
-// columns] · Wᵀ (+ bias). A model holds these by shared ownership, so that adapters and tied layers share
-// them.
+// columns] · Wᵀ (+ bias). A model holds these by shared ownership, so that adapters and tied layers
+// share them.
 
 #include <cstdint>
 #include <functional>

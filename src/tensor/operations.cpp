@@ -7,8 +7,8 @@
 #include <ATen/ops/empty.h>
 
 #include "core/check.h"
-#include "kernels/layer_norm/layer_norm.h"
 #include "kernels/activation/activation.h"
+#include "kernels/layer_norm/layer_norm.h"
 #include "kernels/rms_norm/rms_norm.h"
 
 namespace adze::tensor {

@@ -48,8 +48,7 @@ constexpr std::string_view kBailing =
 constexpr std::string_view kOneLineBreak = "[\r\n]";
 constexpr std::string_view kSpacedLetters = R"(\s?\p{L}+)";
 constexpr std::string_view kSpacedPunctuation = R"(\s?\p{P}+)";
-constexpr std::string_view kDeepSeekIdeographs =
-    "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+";
+constexpr std::string_view kDeepSeekIdeographs = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+";
 constexpr std::string_view kDeepSeek3Ideographs = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+";
 constexpr std::string_view kDeepSeek3Words =
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"
@@ -72,7 +71,8 @@ constexpr std::string_view kDeepSeekLlmLetters =
     "\uab70-\uabbf\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f"
     "\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2"
     "\U000118a0-\U000118df\U0001e900-\U0001e943]+";
-constexpr std::string_view kDeepSeekLlmPunctuation = "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+";
+constexpr std::string_view kDeepSeekLlmPunctuation =
+    "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+";
 
 constexpr std::string_view kBloom = " ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+";
 constexpr std::string_view kThreeDigits = "[0-9][0-9][0-9]";
@@ -266,25 +266,18 @@ TokenizerSpec with_family_written_out(TokenizerSpec spec) {
   return spec;
 }
 
-std::string why_no_family(const TokenizerSpec& spec) {
+std::optional<PreTokenizerStep> step_of_no_family(const TokenizerSpec& spec) {
   std::vector<Step> known;
-  bool same_steps = false;
   for (const Family& family : families()) {
-    same_steps |= canonical(family.definition.steps) == canonical(spec.pre_tokenizers);
-    for (const Step& step : family.definition.steps) {
-      known.push_back(canonical(step));
+    const std::vector<Step> steps = canonical(family.definition.steps);
+    known.insert(known.end(), steps.begin(), steps.end());
+  }
+  for (const Step& step : canonical(spec.pre_tokenizers)) {
+    if (std::find(known.begin(), known.end(), step) == known.end()) {
+      return step;
     }
   }
-  if (same_steps) {
-    return "the pre-tokenizer is known, but not with this normalizer and ignore_merges";
-  }
-  for (const Step& step : spec.pre_tokenizers) {
-    if (std::find(known.begin(), known.end(), canonical(step)) == known.end()) {
-      return step.pattern.empty() ? "a step of the pre-tokenizer has no counterpart"
-                                  : "no known family has the expression " + step.pattern;
-    }
-  }
-  return "no known family has these steps in this order";
+  return std::nullopt;
 }
 
 }  // namespace adze::text

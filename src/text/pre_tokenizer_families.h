@@ -1,6 +1,7 @@
 #pragma once
-// Byte-level tokenizers by the name that GGUF files give their pre-tokenizer ("tokenizer.ggml.pre").
-// The name stands for all that happens before merging, as in the tokenizer.json of the family.
+// Byte-level tokenizers by the name that GGUF files give their pre-tokenizer
+// ("tokenizer.ggml.pre"). The name stands for all that happens before merging, as in the
+// tokenizer.json of the family.
 
 #include <optional>
 #include <string>
@@ -27,7 +28,8 @@ std::optional<std::string> name_of_family(const TokenizerSpec& spec);
 // The spec with its name, if it has one, written out.
 TokenizerSpec with_family_written_out(TokenizerSpec spec);
 
-// One line on why name_of_family() has no answer: names the expression or step that no family has.
-std::string why_no_family(const TokenizerSpec& spec);
+// Why name_of_family() has no answer: the first step that no family has; nullopt where each step is
+// known, but not all of them together.
+std::optional<PreTokenizerStep> step_of_no_family(const TokenizerSpec& spec);
 
 }  // namespace adze::text

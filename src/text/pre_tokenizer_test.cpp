@@ -13,16 +13,24 @@
 namespace adze::text {
 namespace {
 
+using Kind = PreTokenizerStep::Kind;
+using Pieces = std::vector<std::string>;
+
 PreTokenizer of_family(std::string_view name) {
   return PreTokenizer(pre_tokenizer_family(name).steps);
 }
 
-std::vector<std::string> pieces_of(const PreTokenizer& pre_tokenizer, std::string_view text) {
-  std::vector<std::string> pieces;
+Pieces pieces_of(const PreTokenizer& pre_tokenizer, std::string_view text, bool at_start = true) {
+  Pieces pieces;
   const auto workspace = pre_tokenizer.make_workspace();
+  PreTokenizer::expressions(*workspace).begin(text.size());
   pre_tokenizer.split(
-      text, true, *workspace, [&](std::string_view piece) { pieces.emplace_back(piece); });
+      text, at_start, *workspace, [&](std::string_view piece) { pieces.emplace_back(piece); });
   return pieces;
+}
+
+Pieces pieces_of(const PreTokenizerStep& step, std::string_view text) {
+  return pieces_of(PreTokenizer({step}), text);
 }
 
 // Another library with another regular-expression engine agrees (golden/make_golden.py).
@@ -79,6 +87,70 @@ TEST(PreTokenizer, LongRunsTakeLinearTime) {
       }
       EXPECT_EQ(bytes, text.size());
     }
+  }
+}
+
+TEST(PreTokenizer, Behaviors) {
+  const auto step = [](SplitBehavior behavior, bool invert = false) {
+    return PreTokenizerStep{
+        .kind = Kind::kSplitText, .pattern = "-", .behavior = behavior, .invert = invert};
+  };
+  const std::string text = "-a--b-";
+  EXPECT_EQ(pieces_of(step(SplitBehavior::kRemoved), text), (Pieces{"a", "b"}));
+  EXPECT_EQ(pieces_of(step(SplitBehavior::kIsolated), text),
+            (Pieces{"-", "a", "-", "-", "b", "-"}));
+  EXPECT_EQ(pieces_of(step(SplitBehavior::kMergedWithPrevious), text),
+            (Pieces{"-", "a-", "-", "b-"}));
+  EXPECT_EQ(pieces_of(step(SplitBehavior::kMergedWithNext), text), (Pieces{"-a", "-", "-b", "-"}));
+  EXPECT_EQ(pieces_of(step(SplitBehavior::kContiguous), text), (Pieces{"-", "a", "--", "b", "-"}));
+  EXPECT_EQ(pieces_of(step(SplitBehavior::kRemoved, true), text), (Pieces{"-", "-", "-", "-"}));
+}
+
+TEST(PreTokenizer, MetaspaceSchemes) {
+  const auto step = [](PrependScheme scheme, bool split) {
+    return PreTokenizerStep{
+        .kind = Kind::kMetaspace, .pattern = "_", .prepend = scheme, .split = split};
+  };
+  EXPECT_EQ(pieces_of(step(PrependScheme::kAlways, true), "a  b"), (Pieces{"_a", "_", "_b"}));
+  EXPECT_EQ(pieces_of(step(PrependScheme::kNever, true), "a b"), (Pieces{"a", "_b"}));
+  EXPECT_EQ(pieces_of(step(PrependScheme::kAlways, false), " a b"), Pieces{"_a_b"});
+  const PreTokenizer first({step(PrependScheme::kFirst, false)});
+  EXPECT_EQ(pieces_of(first, "a", true), Pieces{"_a"});
+  EXPECT_EQ(pieces_of(first, "a", false), Pieces{"a"});
+}
+
+// Steps behind ByteLevel see its alphabet, where the byte 0xBC of a letter is the fraction 1/4.
+TEST(PreTokenizer, StepsBehindBytesSeeTheAlphabet) {
+  EXPECT_EQ(pieces_of(of_family("falcon"), "\xD0\xBC"), (Pieces{"\xD0", "\xBC"}));
+}
+
+TEST(PreTokenizer, TooManyStepsAreRefused) {
+  EXPECT_THROW(PreTokenizer(std::vector<PreTokenizerStep>(65, {.kind = Kind::kDigits})),
+               core::Error);
+}
+
+TEST(PreTokenizerFamilies, AreRecognisedWrittenOut) {
+  for (const char* name : {"gpt-2",
+                           "olmo",
+                           "smollm",
+                           "falcon",
+                           "llama-bpe",
+                           "qwen2",
+                           "tekken",
+                           "deepseek-llm",
+                           "deepseek-coder",
+                           "deepseek-v3",
+                           "gpt-4o",
+                           "bloom"}) {
+    TokenizerSpec spec;
+    spec.pre_tokenizer = name;
+    spec = with_family_written_out(std::move(spec));
+    EXPECT_TRUE(spec.pre_tokenizer.empty());
+    EXPECT_EQ(name_of_family(spec), name);
+    EXPECT_EQ(step_of_no_family(spec), std::nullopt);
+    spec.pre_tokenizers.insert(spec.pre_tokenizers.begin(), {.kind = Kind::kWhitespace});
+    EXPECT_EQ(name_of_family(spec), std::nullopt);
+    EXPECT_EQ(step_of_no_family(spec), spec.pre_tokenizers.front());
   }
 }
 

@@ -23,7 +23,7 @@ constexpr uint32_t kDepthLimit = 10'000;
 // Where a match is looked for at once; between, the time is checked.
 constexpr size_t kWindowBytes = 4096;
 // All matching on one text. Expressions of known families take 0.05 microseconds a byte.
-constexpr std::chrono::seconds kTimeLimit{5};
+constexpr std::chrono::seconds kTimeLimit{1};
 constexpr std::chrono::microseconds kTimeLimitPerByte{2};
 constexpr uint32_t kCallsPerTimeCheck = 16;
 

@@ -218,7 +218,33 @@ struct Refusal {
 TEST(Tokenizer, HostileSpecsAreRefusedByName) {
   const std::vector<Refusal> refusals{
       {"scores", [](TokenizerSpec& spec) { spec.model = TokenizerModel::kScoredPairs; }},
+      {"pre_tokenizer",
+       [](TokenizerSpec& spec) {
+         spec.model = TokenizerModel::kUnigram;
+         spec.scores.resize(spec.tokens.size());
+       }},
       {"pre_tokenizer", [](TokenizerSpec& spec) { spec.pre_tokenizer = "(?R)"; }},
+      {"pre_tokenizer",
+       [](TokenizerSpec& spec) {
+         spec.pre_tokenizers = {{.kind = PreTokenizerStep::Kind::kBert}};
+       }},
+      {"expression",
+       [](TokenizerSpec& spec) {
+         spec.pre_tokenizer = "";
+         spec.pre_tokenizers = {{.kind = PreTokenizerStep::Kind::kSplitExpression, .pattern = "("}};
+       }},
+      {"decoder",
+       [](TokenizerSpec& spec) {
+         spec.decoders = {{.kind = DecoderStep::Kind::kFuse},
+                          {.kind = DecoderStep::Kind::kByteFallback}};
+       }},
+      {"added_tokens",
+       [](TokenizerSpec& spec) { spec.added_tokens.emplace(1, AddedToken{.id = -1}); }},
+      {"writes_unknown", [](TokenizerSpec& spec) { spec.writes_unknown = true; }},
+      {"separator", [](TokenizerSpec& spec) { spec.separator = 1 << 20; }},
+      {"add_begin_of_text", [](TokenizerSpec& spec) { spec.add_begin_of_text = true; }},
+      {"add_end_of_text",
+       [](TokenizerSpec& spec) { spec.end_of_text.reset(), spec.add_end_of_text = true; }},
       {"tokens", [](TokenizerSpec& spec) { spec.tokens.clear(), spec.kinds.clear(); }},
       {"kinds", [](TokenizerSpec& spec) { spec.kinds.pop_back(); }},
       {"kinds[3]", [](TokenizerSpec& spec) { spec.kinds[3] = static_cast<TokenKind>(200); }},

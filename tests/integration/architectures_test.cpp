@@ -56,10 +56,9 @@ double largest_difference(const golden::GoldenModel& golden,
   double largest = 0;
   for (size_t i = 0; i < sequence.rows.size(); ++i) {
     for (int64_t column = 0; column < golden.width; ++column) {
-      const double expected = sequence.expected[i * static_cast<size_t>(golden.width) +
-                                                static_cast<size_t>(column)];
-      const double value =
-          found[static_cast<size_t>(sequence.rows[i] * golden.width + column)];
+      const double expected =
+          sequence.expected[i * static_cast<size_t>(golden.width) + static_cast<size_t>(column)];
+      const double value = found[static_cast<size_t>(sequence.rows[i] * golden.width + column)];
       largest = std::isfinite(value) ? std::max(largest, std::abs(value - expected)) : INFINITY;
     }
   }
@@ -73,8 +72,10 @@ void write_tokenizer(const std::filesystem::path& folder) {
     vocabulary[std::string(1, letter)] = letter - 'a';
   }
   vocabulary["ab"] = 26;
-  const nlohmann::json byte_level{
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
+  const nlohmann::json byte_level{{"type", "ByteLevel"},
+                                  {"add_prefix_space", false},
+                                  {"trim_offsets", true},
+                                  {"use_regex", true}};
   const nlohmann::json tokenizer{
       {"version", "1.0"},
       {"added_tokens", nlohmann::json::array()},

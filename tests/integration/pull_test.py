@@ -275,9 +275,9 @@ class Files(Case):
 
     def test_folder(self):
         weights = {f"model-0000{i}-of-00002.safetensors": content(500_000, i) for i in (1, 2)}
-        files = {"config.json": b'{"a": 1}', "tokenizer.json": b"{}", "1_Pooling/config.json": b"{}",
-                 "model.safetensors.index.json": b'{"weight_map": {}}', "merges.txt": b"",
-                 **weights}
+        files = {"config.json": b'{"a": 1}', "tokenizer.json": b"{}", "merges.txt": b"",
+                 "1_Pooling/config.json": b"{}",
+                 "model.safetensors.index.json": b'{"weight_map": {}}', **weights}
         others = {"README.md": b"text", "pytorch_model.bin": content(1000),
                   "onnx/model.onnx": b"x", "2_Dense/model.safetensors": b"x",
                   "consolidated.safetensors": b"the same weights"}
@@ -563,7 +563,8 @@ class Interruptions(Case):
         told = adze_program.run("list", env=self.environment).stderr.decode()
         self.assertRegex(told, r"m is unfinished, 1\.[0-9] MB are here")
         self.object("remove", "m", env=self.environment)
-        self.assertNotIn("unfinished", adze_program.run("list", env=self.environment).stderr.decode())
+        told = adze_program.run("list", env=self.environment).stderr.decode()
+        self.assertNotIn("unfinished", told)
         self.assertEqual(list(self.models.iterdir()), [])
 
     def test_one_at_a_time(self):
@@ -658,7 +659,8 @@ class Refusals(Case):
         self.refuse(["cannot reach no-such-host.invalid"], "some/model")
 
     def test_endpoint_and_token(self):
-        for endpoint in ("host", "ftp://host", "https://user:word@host", "https://host?x", "https://"):
+        for endpoint in ("host", "ftp://host", "https://user:word@host", "https://host?x",
+                         "https://"):
             self.environment["HF_ENDPOINT"] = endpoint
             self.refuse(["HF_ENDPOINT", "https://HOST"], "some/model")
         self.environment["HF_ENDPOINT"] = self.hub.endpoint + "/"
