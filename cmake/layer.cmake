@@ -43,7 +43,6 @@ function(adze_layer name)
   if(tests AND NOT ADZE_FUZZ)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE adze_${name})
-    target_include_directories(${name}_test PRIVATE ${CMAKE_SOURCE_DIR})  # tests/support
     adze_test_program(${name}_test unit.${name} unit)
   endif()
   if(benches AND NOT ADZE_SANITIZE AND NOT ADZE_FUZZ)

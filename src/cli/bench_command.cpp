@@ -76,10 +76,9 @@ int bench(const std::vector<std::string>& arguments) {
                                .summary = "Measure prefill and decode speed.",
                                .options = core::list_options(options),
                                .positionals = {}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   if (options.peaks) {
     report_peaks(options.common.json);
     return 0;

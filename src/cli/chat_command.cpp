@@ -225,10 +225,9 @@ int chat(const std::vector<std::string>& arguments) {
       .summary = "Talk to a model. Within the chat:\n" + std::string(kHelp),
       .options = core::list_options(options),
       .positionals = {}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   if (options.common.json) {
     throw core::UsageError("[chat] --json: expected a command with one result, such as generate");
   }

@@ -103,10 +103,9 @@ int convert(const std::vector<std::string>& arguments) {
       .summary = "Write a model as a GGUF file or as a Hugging Face folder, in other types.",
       .options = core::list_options(options),
       .positionals = {}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   options.validate();
   const model::Checkpoint checkpoint =
       model::open_checkpoint(data::ModelStore().resolve(options.model.model));

@@ -60,10 +60,9 @@ int embed(const std::vector<std::string>& arguments) {
       .summary = "Turn each line of a file into a vector; alike texts have large dot products.",
       .options = core::list_options(options),
       .positionals = {}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   if (!options.file) {
     throw core::UsageError("[embed] expected --file, got none");
   }

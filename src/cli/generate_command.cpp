@@ -109,10 +109,9 @@ int generate(const std::vector<std::string>& arguments) {
                                .summary = "Answer one prompt.",
                                .options = core::list_options(options),
                                .positionals = {}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   options.validate();
   const infer::LoadedModel loaded =
       infer::load_model(data::ModelStore().resolve(options.model.model));

@@ -178,10 +178,9 @@ int inspect(const std::vector<std::string>& arguments) {
                        &model,
                        "a GGUF file, a Hugging Face folder, or a name from adze list"}},
       .optional_positionals = true};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   const std::filesystem::path path = data::ModelStore().resolve(model);
   if (std::filesystem::is_directory(path)) {
     const model::Checkpoint folder = model::open_checkpoint(path);

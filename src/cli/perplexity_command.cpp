@@ -53,10 +53,9 @@ int perplexity(const std::vector<std::string>& arguments) {
       .options = core::list_options(options),
       .positionals = {}};
   options.cache.context = 512;
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   options.validate();
   const infer::LoadedModel loaded =
       infer::load_model(data::ModelStore().resolve(options.model.model));

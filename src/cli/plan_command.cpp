@@ -136,10 +136,9 @@ int plan(const std::vector<std::string>& arguments) {
       .summary = "Show which caches fit a memory beside a model, and how fast they may be.",
       .options = core::list_options(options),
       .positionals = {}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   options.validate();
   const model::Checkpoint checkpoint =
       model::open_checkpoint(data::ModelStore().resolve(options.model.model));

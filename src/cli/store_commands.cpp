@@ -95,10 +95,9 @@ int pull(const std::vector<std::string>& arguments) {
            &model,
            "a known name (smollm2-135m), OWNER/NAME[@REVISION][:FILE] on a hub, a GGUF file or a "
            "Hugging Face folder"}}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   options.hub.validate();
   data::PullRequest request;
   request.argument = model;
@@ -127,10 +126,9 @@ int list(const std::vector<std::string>& arguments) {
                                .summary = "List the models that are here.",
                                .options = core::list_options(options),
                                .positionals = {}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options)) {
     return 0;
   }
-  apply(options);
   const data::ModelStore store;
   const std::vector<data::StoredModel> models = store.list();
   for (const data::UnfinishedPull& pull : store.unfinished()) {
@@ -182,10 +180,9 @@ int remove(const std::vector<std::string>& arguments) {
       .summary = "Remove a model from the list; what was added by its path stays where it was.",
       .options = core::list_options(options),
       .positionals = {{"NAME", &name, "a name from adze list"}}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options)) {
     return 0;
   }
-  apply(options);
   data::ModelStore().remove(name);
   if (options.json) {
     write_json_line({{"removed", name}});

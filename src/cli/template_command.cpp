@@ -52,10 +52,9 @@ int render(const std::vector<std::string>& arguments) {
       .summary = "Render messages with a model's chat template, and print nothing else.",
       .options = core::list_options(options),
       .positionals = {}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   if (!options.messages) {
     throw core::UsageError("[template] expected --messages, got none");
   }

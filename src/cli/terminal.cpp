@@ -80,7 +80,12 @@ std::string bytes_text(int64_t bytes) {
                      : fmt::format("{:.2f} GB", value / 1e9);
 }
 
-void apply(const core::CommonOptions& options) {
+bool begin(const core::CommandLine& line,
+           const std::vector<std::string>& arguments,
+           const core::CommonOptions& options) {
+  if (!core::parse_command_line(line, arguments)) {
+    return false;
+  }
   options.validate();
   if (options.threads > 0) {
     core::set_num_threads(static_cast<int>(options.threads));
@@ -88,6 +93,7 @@ void apply(const core::CommonOptions& options) {
   if (const auto isa = core::forced_isa()) {
     kernels::force_isa(*isa);
   }
+  return true;
 }
 
 }  // namespace adze::cli

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -24,7 +25,10 @@ std::string read_input(const std::string& path);
 std::string printable(std::string_view text);
 std::string bytes_text(int64_t bytes);  // "98.4 MB": decimal units
 
-// Checks the common options and sets the number of threads.
-void apply(const core::CommonOptions& options);
+// How every command begins: reads its line, then checks the common options and sets threads and
+// instruction set. False: the line asked for help, which was printed.
+bool begin(const core::CommandLine& line,
+           const std::vector<std::string>& arguments,
+           const core::CommonOptions& options);
 
 }  // namespace adze::cli

@@ -60,10 +60,9 @@ int tokenize(const std::vector<std::string>& arguments) {
                                .summary = "Print the token ids of a text.",
                                .options = core::list_options(options),
                                .positionals = {}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   options.validate();
   const text::Tokenizer tokenizer = open_tokenizer(options.model.model);
   const std::string text = options.text ? *options.text : read_input(options.file.value_or("-"));
@@ -117,10 +116,9 @@ int detokenize(const std::vector<std::string>& arguments) {
                                .summary = "Print the text of token ids, and nothing else.",
                                .options = core::list_options(options),
                                .positionals = {}};
-  if (!core::parse_command_line(line, arguments)) {
+  if (!begin(line, arguments, options.common)) {
     return 0;
   }
-  apply(options.common);
   const text::Tokenizer tokenizer = open_tokenizer(options.model.model);
   const auto ids = options.ids.empty() ? parse_ids(read_input("-")) : options.ids;
   std::vector<int32_t> tokens;

@@ -56,7 +56,8 @@ TEST(SentencePieceModel, RefusesByField) {
   };
   const std::string unknown = piece("<unk>", 2);
   refused("", "pieces of a SentencePiece model, got none");
-  refused("IQ== 0\n", "wire types");  // another kind of tokenizer.model
+  refused("IQ== 0\n", "8 more bytes");  // another kind of tokenizer.model
+  refused("\x0f", "wire types");
   refused(piece("a", 7), "types 1 to 6, got 7");
   refused(unknown + "\x0a\x7f", "127 more bytes, got 0");
   refused(unknown + std::string(11, '\xff'), "at most 64 bits");

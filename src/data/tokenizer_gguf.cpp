@@ -213,13 +213,14 @@ void read_sentencepiece(const GgufFile& file, TokenizerSpec& spec, bool unigram)
   spec.decoders = sentencepiece_decoders(prefix);
 }
 
-// A token at the front of a word has U+2581 before it in the file, one within a word nothing.
+// A token at the front of a word has U+2581 before it in the file, one within a word nothing (so
+// that U+2581 alone is one within a word).
 void read_word_piece(const GgufFile& file, TokenizerSpec& spec) {
   spec.model = TokenizerModel::kWordPiece;
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
     std::string& token = spec.tokens[id];
     const bool bracketed = token.size() > 2 && token.starts_with('[') && token.ends_with(']');
-    if (token.starts_with(kWordStart)) {
+    if (token.starts_with(kWordStart) && token != kWordStart) {
       token.erase(0, kWordStart.size());
     } else if (spec.kinds[id] != TokenKind::kControl && spec.kinds[id] != TokenKind::kUnknown &&
                !bracketed) {

@@ -8,7 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
-#include "core/json.h"
+#include "core/error.h"
+#include "core/error.h"
 #include "data/tokenizer_files.h"
 #include "data/tokenizer_json.h"
 #include "formats/gguf.h"

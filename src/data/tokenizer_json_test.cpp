@@ -67,13 +67,13 @@ TEST(TokenizerJson, SurvivesWritingAndReading) {
 TEST(TokenizerJson, MergesMayHaveSpaces) {
   json tree = small_tree();
   tree["model"]["vocab"] = {{"a", 0}, {" ", 1}, {"a ", 2}, {"b", 4}};
-  tree["model"]["merges"] = {{"a", " "}};
+  tree["model"]["merges"] = json::array({json::array({"a", " "})});
   tree["pre_tokenizer"] = nullptr;
   tree["added_tokens"].erase(1);
   const text::TokenizerSpec spec = read(tree);
   EXPECT_EQ(spec.merges, std::vector<std::string>{"a\xFF "});
   EXPECT_EQ(text::Tokenizer(spec).encode("a b", text::SpecialTokens::kParse),
-            (std::vector<int32_t>{4}));  // "a" is the unknown token: merges make no use of it
+            (std::vector<int32_t>{2, 4}));
   EXPECT_EQ(read(json::parse(tokenizer_json(for_tokenizers_library(spec)))).merges, spec.merges);
 }
 
@@ -101,7 +101,8 @@ TEST(TokenizerJson, RefusesByPlace) {
   refused([](json& tree) { tree["model"]["vocab"]["x"] = "1"; }, "whole numbers");
   refused([](json& tree) { tree["model"]["vocab"] = json::array(); }, "model.vocab");
   refused([](json& tree) { tree["model"]["unk_token"] = "zz"; }, "model.unk_token");
-  refused([](json& tree) { tree["model"]["merges"] = {{"a"}}; }, "model.merges: expected pairs");
+  refused([](json& tree) { tree["model"]["merges"] = json::array({json::array({"a"})}); },
+          "model.merges: expected pairs");
   refused([](json& tree) { tree["normalizer"] = {{"type", "Nmt"}}; },
           R"(normalizer.type: "Nmt" is not supported)");
   refused([](json& tree) { tree["normalizer"]["normalizers"][1]["type"] = 3; },

@@ -29,12 +29,14 @@ constexpr std::array kArchitectures = {
                  .gguf = "gemma2",
                  .model_type = "gemma2",
                  .model_class = "Gemma2ForCausalLM",
-                 .norms_add_one = true},
+                 .norms_add_one = true,
+                 .branch_norms = true},
     Architecture{.name = "gemma3",
                  .gguf = "gemma3",
                  .model_type = "gemma3_text",
                  .model_class = "Gemma3ForCausalLM",
-                 .norms_add_one = true},
+                 .norms_add_one = true,
+                 .branch_norms = true},
     Architecture{.name = "phi3",
                  .gguf = "phi3",
                  .model_type = "phi3",
@@ -70,6 +72,7 @@ const Architecture& architecture(std::string_view name) {
 
 void set_architecture_constants(ModelSpec& spec) {
   const std::string_view name = spec.architecture;
+  spec.branch_norms = architecture(name).branch_norms;
   if (name == "qwen2") {
     spec.query_key_value_bias = true;
   }
@@ -78,7 +81,6 @@ void set_architecture_constants(ModelSpec& spec) {
   }
   if (name == "gemma2" || name == "gemma3") {
     spec.activation = kernels::Activation::kGeluTanh;
-    spec.branch_norms = true;
     spec.embedding_scale = std::sqrt(static_cast<double>(spec.hidden_size));
   }
   if (name == "bert") {

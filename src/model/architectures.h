@@ -19,6 +19,8 @@ struct Architecture {
   bool alternating_rotary_rows = false;
   // Hugging Face: norms multiply by 1 + weight; GGUF stores the sum.
   bool norms_add_one = false;
+  // Outputs of attention and feed forward are normed as well.
+  bool branch_norms = false;
   // One tensor for query, key and value, one for gate and up.
   bool fused_projections = false;
 };

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <span>
 #include <utility>
 
 #include "core/error.h"
@@ -21,35 +20,21 @@ constexpr std::array kDecoderNames = {NamePair{"token_embd", "model.embed_tokens
                                       NamePair{"output_norm", "model.norm"},
                                       NamePair{"output", "lm_head"}};
 constexpr std::array kDecoderBlock = {NamePair{"attn_norm", "input_layernorm"},
-                                      NamePair{"attn_q", "self_attn.q_proj"},
-                                      NamePair{"attn_k", "self_attn.k_proj"},
-                                      NamePair{"attn_v", "self_attn.v_proj"},
-                                      NamePair{"attn_q_norm", "self_attn.q_norm"},
-                                      NamePair{"attn_k_norm", "self_attn.k_norm"},
                                       NamePair{"attn_output", "self_attn.o_proj"},
-                                      NamePair{"ffn_norm", "post_attention_layernorm"},
-                                      NamePair{"ffn_gate", "mlp.gate_proj"},
-                                      NamePair{"ffn_up", "mlp.up_proj"},
                                       NamePair{"ffn_down", "mlp.down_proj"}};
-constexpr std::array kFusedBlock = {NamePair{"attn_norm", "input_layernorm"},
-                                    NamePair{"attn_qkv", "self_attn.qkv_proj"},
-                                    NamePair{"attn_output", "self_attn.o_proj"},
-                                    NamePair{"ffn_norm", "post_attention_layernorm"},
-                                    NamePair{"ffn_up", "mlp.gate_up_proj"},
-                                    NamePair{"ffn_down", "mlp.down_proj"}};
-constexpr std::array kBranchNormBlock = {
-    NamePair{"attn_norm", "input_layernorm"},
-    NamePair{"attn_q", "self_attn.q_proj"},
-    NamePair{"attn_k", "self_attn.k_proj"},
-    NamePair{"attn_v", "self_attn.v_proj"},
-    NamePair{"attn_q_norm", "self_attn.q_norm"},
-    NamePair{"attn_k_norm", "self_attn.k_norm"},
-    NamePair{"attn_output", "self_attn.o_proj"},
+constexpr std::array kProjections = {NamePair{"attn_q", "self_attn.q_proj"},
+                                     NamePair{"attn_k", "self_attn.k_proj"},
+                                     NamePair{"attn_v", "self_attn.v_proj"},
+                                     NamePair{"attn_q_norm", "self_attn.q_norm"},
+                                     NamePair{"attn_k_norm", "self_attn.k_norm"},
+                                     NamePair{"ffn_gate", "mlp.gate_proj"},
+                                     NamePair{"ffn_up", "mlp.up_proj"}};
+constexpr std::array kFusedProjections = {NamePair{"attn_qkv", "self_attn.qkv_proj"},
+                                          NamePair{"ffn_up", "mlp.gate_up_proj"}};
+constexpr std::array kNorms = {NamePair{"ffn_norm", "post_attention_layernorm"}};
+constexpr std::array kNormsWithBranches = {
     NamePair{"post_attention_norm", "post_attention_layernorm"},
     NamePair{"ffn_norm", "pre_feedforward_layernorm"},
-    NamePair{"ffn_gate", "mlp.gate_proj"},
-    NamePair{"ffn_up", "mlp.up_proj"},
-    NamePair{"ffn_down", "mlp.down_proj"},
     NamePair{"post_ffw_norm", "post_feedforward_layernorm"}};
 constexpr std::array kEncoderNames = {NamePair{"token_embd", "embeddings.word_embeddings"},
                                       NamePair{"position_embd", "embeddings.position_embeddings"},
@@ -68,22 +53,32 @@ constexpr std::array kEncoderBlock = {NamePair{"attn_q", "attention.self.query"}
 constexpr std::string_view kGgufBlock = "blk.";
 
 struct NameTable {
-  std::span<const NamePair> names;
-  std::span<const NamePair> block;
+  std::vector<NamePair> names;
+  std::vector<NamePair> block;
   std::string_view layer_prefix;  // before the layer's number
 };
 
 NameTable table(const Architecture& architecture) {
   if (architecture.name == "bert") {
-    return {kEncoderNames, kEncoderBlock, "encoder.layer."};
+    return {{kEncoderNames.begin(), kEncoderNames.end()},
+            {kEncoderBlock.begin(), kEncoderBlock.end()},
+            "encoder.layer."};
   }
-  std::span<const NamePair> block = kDecoderBlock;
+  std::vector<NamePair> block(kDecoderBlock.begin(), kDecoderBlock.end());
+  const auto add = [&](const auto& pairs) {
+    block.insert(block.end(), pairs.begin(), pairs.end());
+  };
   if (architecture.fused_projections) {
-    block = kFusedBlock;
-  } else if (architecture.norms_add_one) {
-    block = kBranchNormBlock;
+    add(kFusedProjections);
+  } else {
+    add(kProjections);
   }
-  return {kDecoderNames, block, "model.layers."};
+  if (architecture.branch_norms) {
+    add(kNormsWithBranches);
+  } else {
+    add(kNorms);
+  }
+  return {{kDecoderNames.begin(), kDecoderNames.end()}, std::move(block), "model.layers."};
 }
 
 // "blk.12.attn_q.weight" -> prefix "blk." : number "12", stem "attn_q", suffix ".weight". Numbers

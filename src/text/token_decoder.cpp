@@ -54,8 +54,10 @@ bool is_matched_whole(TokenKind kind) {
 
 }  // namespace
 
-TokenDecoder::TokenDecoder(const TokenizerSpec& spec, bool byte_level)
-    : spec_(&spec), byte_level_(byte_level) {
+TokenDecoder::TokenDecoder(const TokenizerSpec& spec,
+                           bool byte_level,
+                           NormalizedTexts normalized)
+    : spec_(&spec), byte_level_(byte_level), normalized_(std::move(normalized)) {
   bool fused = false;
   for (const DecoderStep& step : spec.decoders) {
     if (step.kind == Kind::kFuse) {
@@ -93,7 +95,8 @@ TokenDecoder::TokenDecoder(const TokenizerSpec& spec, bool byte_level)
 }
 
 std::string TokenDecoder::decoded(size_t id, bool first) const {
-  std::string text = spec_->tokens[id];
+  const auto found = normalized_.find(static_cast<int32_t>(id));
+  std::string text = found == normalized_.end() ? spec_->tokens[id] : found->second;
   const TokenKind kind = spec_->kinds[id];
   if (byte_level_ && kind == TokenKind::kByte) {
     return std::string(1, static_cast<char>(byte_named(text).value_or(0)));

@@ -72,21 +72,30 @@ std::vector<AddedToken> added_tokens(const TokenizerSpec& spec) {
   return tokens;
 }
 
+TokenDecoder::NormalizedTexts normalized_texts(const TokenizerSpec& spec,
+                                               const Normalizer& normalizer) {
+  RegularExpression::Workspace workspace;
+  TokenDecoder::NormalizedTexts texts;
+  for (const AddedToken& token : added_tokens(spec)) {
+    const std::string& text = spec.tokens[static_cast<size_t>(token.id)];
+    if (token.normalized && !normalizer.changes_nothing() && valid_prefix(text) == text.size()) {
+      texts.emplace(token.id, normalizer.normalize(text, workspace));
+    }
+  }
+  return texts;
+}
+
 AddedTokenFinder make_finder(const TokenizerSpec& spec,
-                             const Normalizer& normalizer,
+                             const TokenDecoder::NormalizedTexts& texts,
                              bool with_control,
                              bool normalized) {
-  RegularExpression::Workspace workspace;
   std::vector<AddedTokenFinder::Entry> entries;
   for (const AddedToken& token : added_tokens(spec)) {
     const auto id = static_cast<size_t>(token.id);
-    const std::string& text = spec.tokens[id];
-    if (token.normalized != normalized || (!with_control && is_control_kind(spec.kinds[id]))) {
-      continue;
+    if (token.normalized == normalized && (with_control || !is_control_kind(spec.kinds[id]))) {
+      const auto found = texts.find(token.id);
+      entries.push_back({token, found == texts.end() ? spec.tokens[id] : found->second});
     }
-    const bool changes = normalized && !normalizer.changes_nothing() &&
-                         valid_prefix(text) == text.size();
-    entries.push_back({token, changes ? normalizer.normalize(text, workspace) : text});
   }
   return AddedTokenFinder(std::move(entries));
 }
@@ -151,12 +160,13 @@ struct Tokenizer::Implementation {
         index(spec.tokens),
         encoder((spec.prefers_whole_tokens |= rules.prefers_whole_tokens,
                  make_encoder(spec, index, byte_level))),
-        decoder(spec, byte_level),
         kept(make_user_defined_finder(spec)),
-        parse_raw(make_finder(spec, normalizer, true, false)),
-        parse_normalized(make_finder(spec, normalizer, true, true)),
-        plain_raw(make_finder(spec, normalizer, false, false)),
-        plain_normalized(make_finder(spec, normalizer, false, true)) {
+        texts(normalized_texts(spec, normalizer)),
+        decoder(spec, byte_level, texts),
+        parse_raw(make_finder(spec, texts, true, false)),
+        parse_normalized(make_finder(spec, texts, true, true)),
+        plain_raw(make_finder(spec, texts, false, false)),
+        plain_normalized(make_finder(spec, texts, false, true)) {
     fill_end_of_generation();
   }
 
@@ -298,8 +308,9 @@ struct Tokenizer::Implementation {
   bool byte_level;
   TextIndex index;
   std::unique_ptr<PieceEncoder> encoder;
-  TokenDecoder decoder;
   SpecialTokenFinder kept;  // user-defined tokens of SentencePiece
+  TokenDecoder::NormalizedTexts texts;
+  TokenDecoder decoder;
   AddedTokenFinder parse_raw;
   AddedTokenFinder parse_normalized;
   AddedTokenFinder plain_raw;
