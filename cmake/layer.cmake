@@ -78,7 +78,9 @@ function(adze_test_properties test label)
   set_tests_properties(${test} PROPERTIES LABELS ${label} ENVIRONMENT "${environment}"
                        SKIP_RETURN_CODE 77)
   # Two programs that each use all cores wait for one another's threads: far slower than in turn.
-  if(NOT label STREQUAL unit OR test STREQUAL unit.kernels)
+  # What spends its time starting programs and waiting for them does not.
+  if(NOT (label MATCHES "^(unit|cli)$" OR test STREQUAL integration.pull) OR
+     test STREQUAL unit.kernels)
     set_tests_properties(${test} PROPERTIES RUN_SERIAL TRUE)
   endif()
 endfunction()

@@ -24,7 +24,7 @@ using adze::text::TokenizerSpec;
 using adze::text::TokenKind;
 
 constexpr std::array kPreTokenizers{
-    "smollm", "gpt-2", "llama-bpe", "qwen2", "gpt-4o", "tekken", "deepseek-v3", "deepseek-coder"};
+    "smollm", "gpt-2", "llama-bpe", "qwen2", "falcon", "tekken", "deepseek-v3", "deepseek-coder"};
 
 std::string_view take_line(std::string_view& input) {
   const size_t end = input.find('\n');
@@ -60,7 +60,9 @@ void use(const Tokenizer& tokenizer, std::string_view text) {
   for (const SpecialTokens special : {SpecialTokens::kParse, SpecialTokens::kPlain}) {
     const auto ids = tokenizer.encode(text, special);
     const std::string decoded = tokenizer.decode(ids);
-    adze::core::check(!tokenizer.missing_bytes().empty() || decoded == text, "bytes were lost");
+    const bool normalizes = tokenizer.spec().pre_tokenizer == "qwen2";
+    adze::core::check(!tokenizer.missing_bytes().empty() || normalizes || decoded == text,
+                      "bytes were lost");
     for (const int32_t id : ids) {
       adze::core::check(special == SpecialTokens::kParse || !tokenizer.is_control(id),
                         "plain text became a control token");

@@ -11,6 +11,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/error.h"
+#include "core/rng.h"
 #include "infer/append_tokens.h"
 #include "kv/cache_registry.h"
 #include "kv/cached_attention.h"
@@ -121,6 +123,43 @@ TEST_P(ArchitectureTest, GivesTheSameLogitsAsGguf) {
   model::write_hugging_face_model(
       model::open_checkpoint(file), core::TensorType::kF32, folder_.path() / "back");
   expect_golden(folder_.path() / "back", "back from GGUF");
+}
+
+// Loads a file whose bytes were changed: an Error, or a model that computes something.
+void load_and_run(const std::filesystem::path& path, const golden::GoldenSequence& sequence) {
+  try {
+    const auto loaded = model::load_model(model::open_checkpoint(path));
+    std::vector<int32_t> tokens = sequence.tokens;
+    for (int32_t& token : tokens) {
+      token %= static_cast<int32_t>(loaded->spec.vocab_size);
+    }
+    outputs(*loaded, tokens, 16);
+  } catch (const core::Error&) {
+    return;
+  }
+}
+
+TEST_P(ArchitectureTest, DamagedFilesNeverDoMoreThanFail) {
+  const auto hf = folder_.path() / "hf";
+  golden::write_hugging_face_folder(golden_, hf);
+  write_tokenizer(hf);
+  const auto file = folder_.path() / "model.gguf";
+  model::write_gguf_model(model::open_checkpoint(hf), "q4_k_m", file);
+  core::Rng rng(7);
+  for (const auto& path : {file, hf / "model.safetensors", hf / "config.json"}) {
+    const std::string bytes = golden::read_text(path);
+    for (int trial = 0; trial < 25; ++trial) {
+      std::string damaged = bytes;
+      // Headers stand in front: half of the changes go there.
+      const size_t range = trial % 2 == 0 ? std::min<size_t>(bytes.size(), 4096) : bytes.size();
+      for (int change = 0; change <= trial % 4; ++change) {
+        damaged[rng.next_uint64() % range] = static_cast<char>(rng.next_uint64());
+      }
+      golden::write_text(path, damaged);
+      load_and_run(path == file ? file : hf, golden_.sequences.front());
+    }
+    golden::write_text(path, bytes);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden,
