@@ -50,9 +50,8 @@ std::string base64_decoded(std::string_view text, std::string_view place) {
     }
     bits = (bits << 6) | value;
     if (index % 4 == 3) {
-      bytes.append({static_cast<char>(bits >> 16),
-                    static_cast<char>(bits >> 8),
-                    static_cast<char>(bits)});
+      bytes.append(
+          {static_cast<char>(bits >> 16), static_cast<char>(bits >> 8), static_cast<char>(bits)});
       bits = 0;
     }
   }

@@ -45,7 +45,7 @@ class JsonPlace {
     const auto found = json_->find(key);
     return {found == json_->end() ? null : *found,
             file_,
-            path_.empty() ? std::string(key) : path_ + "." + key};
+            path_.empty() ? one_line(key) : path_ + "." + one_line(key)};
   }
   std::vector<JsonPlace> elements() const {
     if (!json_->is_array()) {
@@ -74,9 +74,9 @@ class JsonPlace {
     return is_null() ? fallback : json_->get<bool>();
   }
   int64_t integer(int64_t low, int64_t high) const {
-    const bool fits = json_->is_number_integer() &&
-                      !(json_->is_number_unsigned() &&
-                        json_->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX));
+    const bool fits =
+        json_->is_number_integer() &&
+        !(json_->is_number_unsigned() && json_->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX));
     if (!fits || json_->get<int64_t>() < low || json_->get<int64_t>() > high) {
       fail(fmt::format("{} to {}", low, high));
     }
@@ -87,6 +87,13 @@ class JsonPlace {
   }
 
  private:
+  // Keys may come from the file.
+  static std::string one_line(std::string key) {
+    for (char& character : key) {
+      character = character < ' ' || character == '\x7f' ? '?' : character;
+    }
+    return key;
+  }
   std::string shown() const {
     if (json_->is_string()) {
       return formats::quote_untrusted(json_->get_ref<const std::string&>());

@@ -72,8 +72,8 @@ TEST(SentencePieceModel, DamageIsAnErrorOrAnotherTokenizer) {
   const std::string whole = golden("likely_bytes.model");
   core::Rng rng(3);
   for (int round = 0; round < 300; ++round) {
-    std::string damaged = whole.substr(0, round % 3 == 0 ? rng.next_uint64() % whole.size()
-                                                         : whole.size());
+    std::string damaged =
+        whole.substr(0, round % 3 == 0 ? rng.next_uint64() % whole.size() : whole.size());
     for (int change = 0; change < 3 && !damaged.empty(); ++change) {
       damaged[rng.next_uint64() % damaged.size()] = static_cast<char>(rng.next_uint64());
     }

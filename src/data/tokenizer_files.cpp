@@ -81,7 +81,8 @@ void add_special(TokenizerSpec& spec, std::optional<int32_t> id) {
     return;
   }
   auto& added = *spec.added_tokens;
-  if (std::none_of(added.begin(), added.end(), [&](const auto& token) { return token.id == *id; })) {
+  if (std::none_of(
+          added.begin(), added.end(), [&](const auto& token) { return token.id == *id; })) {
     added.push_back({.id = *id});
     TokenKind& kind = spec.kinds[static_cast<size_t>(*id)];
     kind = kind == TokenKind::kUnknown ? kind : TokenKind::kControl;

@@ -29,8 +29,7 @@ std::optional<std::string> chat_template_source(const std::filesystem::path& fol
 // belong to no known family, or merges that scores cannot express. NOTE: GGUF has no place for the
 // white space that an added token takes, nor for added tokens that are matched in normalised text.
 std::vector<std::pair<std::string, formats::GgufValue>> gguf_tokenizer_metadata(
-    const text::TokenizerSpec& spec,
-    const std::optional<std::string>& chat_template);
+    const text::TokenizerSpec& spec, const std::optional<std::string>& chat_template);
 
 // tokenizer.json, tokenizer_config.json (with the chat template) and special_tokens_map.json, as
 // `transformers` reads them with AutoTokenizer. Throws core::Error where they know no counterpart.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <string_view>
 
@@ -210,6 +211,83 @@ TEST(TokenizerFiles, RefusesIdsOutsideTheVocabulary) {
   }
   expect_refused("tokenizer.ggml.bos_token_id", std::nullopt, {"add_bos_token", "false without"});
   expect_refused("tokenizer.ggml.add_bos_token", uint8_t{1}, {"expected a bool, got uint8 1"});
+}
+
+// A Hugging Face folder with the files given, gone at the end.
+class Folder {
+ public:
+  explicit Folder(const std::map<std::string, std::string>& files)
+      : path_(std::filesystem::temp_directory_path() /
+              ("adze-folder-" + std::to_string(::getpid()))) {
+    std::filesystem::remove_all(path_);
+    std::filesystem::create_directories(path_);
+    for (const auto& [name, text] : files) {
+      std::ofstream(path_ / name, std::ios::binary) << text;
+    }
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+constexpr const char* kSmallTokenizer = R"({
+  "added_tokens": [{"id": 2, "content": "<s>", "special": true}],
+  "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+  "model": {"type": "BPE", "vocab": {"a": 0, "</s>": 1, "<pad>": 3}, "merges": []}
+})";
+
+text::TokenizerSpec folder_spec(const std::string& configuration, const std::string& map = "{}") {
+  const Folder folder({{"tokenizer.json", kSmallTokenizer},
+                       {"tokenizer_config.json", configuration},
+                       {"special_tokens_map.json", map}});
+  return tokenizer_spec(folder.path());
+}
+
+TEST(TokenizerFolder, NamesAndFlagsOfTheConfiguration) {
+  const auto spec = folder_spec(
+      R"({"bos_token": {"content": "<s>"}, "eos_token": "</s>", "add_bos_token": true})",
+      R"({"pad_token": "<pad>", "eos_token": "<s>"})");
+  EXPECT_EQ(spec.begin_of_text, 2);
+  EXPECT_EQ(spec.end_of_text, 1);  // the configuration counts
+  EXPECT_EQ(spec.padding, 3);
+  EXPECT_TRUE(spec.add_begin_of_text);
+  EXPECT_FALSE(spec.add_end_of_text);
+  // Tokens that it names are matched as a whole, though tokenizer.json does not add them.
+  EXPECT_EQ(text::Tokenizer(spec).encode("a</s>a", text::SpecialTokens::kParse),
+            (Integers{0, 1, 0}));
+  EXPECT_EQ(folder_spec("{}").begin_of_text, std::nullopt);
+}
+
+TEST(TokenizerFolder, RefusesWhatIsNoConfiguration) {
+  EXPECT_THROW(folder_spec("[]"), core::Error);
+  EXPECT_THROW(folder_spec("{"), core::Error);
+  EXPECT_THROW(folder_spec(R"({"bos_token": 3})"), core::Error);
+  EXPECT_THROW(folder_spec(R"({"bos_token": "<s>", "add_bos_token": "yes"})"), core::Error);
+  const Folder empty({});
+  EXPECT_THROW(tokenizer_spec(empty.path()), core::Error);
+}
+
+TEST(TokenizerFolder, ChatTemplates) {
+  using Files = std::map<std::string, std::string>;
+  const auto source = [](const Files& files) { return chat_template_source(Folder(files).path()); };
+  const std::string in_configuration = R"({"chat_template": "{{ a }}"})";
+  EXPECT_EQ(source({}), std::nullopt);
+  EXPECT_EQ(source({{"tokenizer_config.json", in_configuration}}), "{{ a }}");
+  EXPECT_EQ(
+      source({{"tokenizer_config.json", in_configuration}, {"chat_template.jinja", "{{ b }}"}}),
+      "{{ b }}");
+  EXPECT_EQ(source({{"tokenizer_config.json",
+                     R"({"chat_template": [{"name": "tool_use", "template": "t"},
+                                           {"name": "default", "template": "d"}]})"}}),
+            "d");
+  EXPECT_EQ(source({{"tokenizer_config.json",
+                     R"({"chat_template": [{"name": "tool_use", "template": "t"}]})"}}),
+            std::nullopt);
+  EXPECT_THROW(source({{"tokenizer_config.json", R"({"chat_template": 1})"}}), core::Error);
 }
 
 }  // namespace

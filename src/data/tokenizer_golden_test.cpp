@@ -1,5 +1,5 @@
-// Ids of the reference libraries for hard texts (tests/golden/tokenizers/make_golden.py), from every
-// form in which a tokenizer can be stored.
+// Ids of the reference libraries for hard texts (tests/golden/tokenizers/make_golden.py), from
+// every form in which a tokenizer can be stored.
 
 #include <filesystem>
 #include <fstream>
@@ -8,7 +8,6 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
-#include "core/error.h"
 #include "core/error.h"
 #include "data/tokenizer_files.h"
 #include "data/tokenizer_json.h"
@@ -166,8 +165,8 @@ TEST(TokenizerGolden, FilesGiveTheSameIds) {
 }
 
 TEST(TokenizerGolden, GgufGivesTheSameIds) {
-  for (const char* name : {"word_piece", "word_piece_cased", "scored", "scored_plain", "likely",
-                           "likely_bytes"}) {
+  for (const char* name :
+       {"word_piece", "word_piece_cased", "scored", "scored_plain", "likely", "likely_bytes"}) {
     EXPECT_EQ(count_differences(through_gguf(spec_of(name)), name), 0) << name;
   }
 }

@@ -37,8 +37,8 @@ bool is_byte_name(std::string_view text) {
 double as_reference_reads(double number) {
   constexpr int kMaxPower = 22;  // ten to this is exact
   char digits[32];
-  const auto end = std::to_chars(digits, digits + sizeof(digits), std::abs(number),
-                                 std::chars_format::fixed);
+  const auto end =
+      std::to_chars(digits, digits + sizeof(digits), std::abs(number), std::chars_format::fixed);
   if (end.ec != std::errc()) {
     return number;  // too long to be a score
   }
@@ -217,8 +217,9 @@ class Reader {
   void read_word_piece(const JsonPlace& model) {
     spec_.model = TokenizerModel::kWordPiece;
     spec_.continuing_prefix = model.at("continuing_subword_prefix").text_or("##");
-    spec_.max_word_characters = static_cast<int32_t>(
-        model.at("max_input_chars_per_word").integer_or(100, 1, std::numeric_limits<int32_t>::max()));
+    spec_.max_word_characters =
+        static_cast<int32_t>(model.at("max_input_chars_per_word")
+                                 .integer_or(100, 1, std::numeric_limits<int32_t>::max()));
     read_vocabulary(model.at("vocab"));
     spec_.unknown = token_id(model.at("unk_token"));
   }
@@ -261,8 +262,7 @@ class Reader {
     if (found != known.end() && found->first == text) {
       id = found->second;
     } else {
-      id = static_cast<int32_t>(
-          place.at("id").integer(0, static_cast<int64_t>(kMaxEntries) - 1));
+      id = static_cast<int32_t>(place.at("id").integer(0, static_cast<int64_t>(kMaxEntries) - 1));
       add(place.at("id"), id, text);
       spec_.scores.resize(spec_.scores.empty() ? 0 : spec_.tokens.size());
     }
@@ -276,8 +276,7 @@ class Reader {
   }
 
   int32_t checked_id(const JsonPlace& place) const {
-    return static_cast<int32_t>(
-        place.integer(0, static_cast<int64_t>(spec_.tokens.size()) - 1));
+    return static_cast<int32_t>(place.integer(0, static_cast<int64_t>(spec_.tokens.size()) - 1));
   }
 
   // What goes before and behind a text.
@@ -327,14 +326,16 @@ class Reader {
 
   void put_begin(const JsonPlace& place, int32_t id) {
     if (spec_.add_begin_of_text) {
-      throw core::error("tokenizer", "{}: two tokens before a text are not supported", place.path());
+      throw core::error(
+          "tokenizer", "{}: two tokens before a text are not supported", place.path());
     }
     spec_.add_begin_of_text = true;
     spec_.begin_of_text = id;
   }
   void put_end(const JsonPlace& place, int32_t id) {
     if (spec_.add_end_of_text) {
-      throw core::error("tokenizer", "{}: two tokens behind a text are not supported", place.path());
+      throw core::error(
+          "tokenizer", "{}: two tokens behind a text are not supported", place.path());
     }
     spec_.add_end_of_text = true;
     spec_.end_of_text = id;

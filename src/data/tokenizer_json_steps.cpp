@@ -13,8 +13,8 @@ namespace {
 
 using text::DecoderStep;
 using text::NormalizerStep;
-using text::PreTokenizerStep;
 using text::PrependScheme;
+using text::PreTokenizerStep;
 using text::SplitBehavior;
 
 constexpr int64_t kMaxStrip = 1 << 20;
@@ -62,9 +62,8 @@ std::string name_in(const Table& table, Value wanted) {
 }
 
 SplitBehavior behavior(const JsonPlace& place) {
-  return value_of(kBehaviors,
-                  place,
-                  "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous");
+  return value_of(
+      kBehaviors, place, "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous");
 }
 
 // {"String": text} or {"Regex": expression}; true for an expression.
@@ -226,8 +225,7 @@ DecoderStep decoder_step(const JsonPlace& place) {
   return step;
 }
 
-nlohmann::ordered_json in_sequence(std::vector<nlohmann::ordered_json> steps,
-                                   const char* members) {
+nlohmann::ordered_json in_sequence(std::vector<nlohmann::ordered_json> steps, const char* members) {
   if (steps.empty()) {
     return nullptr;
   }

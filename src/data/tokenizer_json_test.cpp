@@ -103,35 +103,46 @@ TEST(TokenizerJson, RefusesByPlace) {
   refused([](json& tree) { tree["model"]["unk_token"] = "zz"; }, "model.unk_token");
   refused([](json& tree) { tree["model"]["merges"] = json::array({json::array({"a"})}); },
           "model.merges: expected pairs");
-  refused([](json& tree) { tree["normalizer"] = {{"type", "Nmt"}}; },
-          R"(normalizer.type: "Nmt" is not supported)");
+  refused(
+      [](json& tree) {
+        tree["normalizer"] = {{"type", "Nmt"}};
+      },
+      R"(normalizer.type: "Nmt" is not supported)");
   refused([](json& tree) { tree["normalizer"]["normalizers"][1]["type"] = 3; },
           "normalizer.normalizers[1].type: expected a string, got 3");
-  refused([](json& tree) { tree["pre_tokenizer"] = {{"type", "UnicodeScripts"}}; },
-          "\"UnicodeScripts\" is not supported");
+  refused(
+      [](json& tree) {
+        tree["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
+      },
+      "\"UnicodeScripts\" is not supported");
   refused([](json& tree) { tree["decoder"] = {{"type", "CTC"}}; }, "\"CTC\" is not supported");
-  refused([](json& tree) { tree["post_processor"]["single"].push_back(
-                               {{"Sequence", {{"id", "B"}}}}); },
-          "post_processor.single[2]");
-  refused([](json& tree) {
-    tree["post_processor"]["special_tokens"]["<s>"]["ids"] = {3, 3};
-  },
-          "two tokens before a text");
+  refused(
+      [](json& tree) {
+        tree["post_processor"]["single"].push_back({{"Sequence", {{"id", "B"}}}});
+      },
+      "post_processor.single[2]");
+  refused(
+      [](json& tree) {
+        tree["post_processor"]["special_tokens"]["<s>"]["ids"] = {3, 3};
+      },
+      "two tokens before a text");
   refused([](json& tree) { tree["post_processor"]["special_tokens"]["<s>"]["ids"] = {99}; },
           "expected 0 to 5, got 99");
   refused([](json& tree) { tree["added_tokens"][0]["id"] = 2; }, "an id for each token");
-  refused([](json& tree) {
-    tree["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "*"}};
-  },
-          "expected base64");
-  refused([](json& tree) {
-    json many = json::array();
-    for (int count = 0; count < 70; ++count) {
-      many.push_back({{"type", "NFC"}});
-    }
-    tree["normalizer"] = {{"type", "Sequence"}, {"normalizers", many}};
-  },
-          "at most 64 steps");
+  refused(
+      [](json& tree) {
+        tree["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "*"}};
+      },
+      "expected base64");
+  refused(
+      [](json& tree) {
+        json many = json::array();
+        for (int count = 0; count < 70; ++count) {
+          many.push_back({{"type", "NFC"}});
+        }
+        tree["normalizer"] = {{"type", "Sequence"}, {"normalizers", many}};
+      },
+      "at most 64 steps");
 }
 
 TEST(Base64, BothWays) {

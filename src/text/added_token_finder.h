@@ -32,8 +32,8 @@ class AddedTokenFinder {
       if (token.single_word && !stands_alone(text, match->begin, position)) {
         continue;
       }
-      const size_t begin = std::max(done, token.left_strip ? strip_left(text, match->begin)
-                                                            : match->begin);
+      const size_t begin =
+          std::max(done, token.left_strip ? strip_left(text, match->begin) : match->begin);
       const size_t end = token.right_strip ? strip_right(text, position) : position;
       if (done < begin) {
         between(done, begin);

@@ -15,8 +15,7 @@ struct Range {  // of entries that agree up to a node
 
 }  // namespace
 
-ByteTrie::ByteTrie(std::vector<std::pair<std::string_view, int32_t>> entries)
-    : first_(256, kNone) {
+ByteTrie::ByteTrie(std::vector<std::pair<std::string_view, int32_t>> entries) : first_(256, kNone) {
   size_t bytes = 0;
   for (const auto& entry : entries) {
     bytes += entry.first.size();

@@ -70,8 +70,7 @@ CharacterPairEncoder::CharacterPairEncoder(const TokenizerSpec& spec, const Text
     fill_merges();
   }
   const auto word_start = index.find(kWordStart);
-  words_are_apart_ =
-      words_are_apart_ && word_start && token_of_low_[0x2581] != kNoToken;
+  words_are_apart_ = words_are_apart_ && word_start && token_of_low_[0x2581] != kNoToken;
 }
 
 void CharacterPairEncoder::fill_characters() {
@@ -138,7 +137,8 @@ void CharacterPairEncoder::fill_scored_merges() {
       continue;
     }
     if (!std::isfinite(spec_->scores[id])) {
-      throw core::error("tokenizer", "scores[{}]: expected a number, got {}", id, spec_->scores[id]);
+      throw core::error(
+          "tokenizer", "scores[{}]: expected a number, got {}", id, spec_->scores[id]);
     }
     if (text.size() > kMaxScoredTokenBytes) {
       throw core::error("tokenizer",

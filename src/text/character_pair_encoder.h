@@ -43,15 +43,15 @@ class CharacterPairEncoder : public PieceEncoder {
 
   const TokenizerSpec* spec_;
   const TextIndex* index_;
-  std::vector<int32_t> token_of_low_;          // by code point below U+10000
+  std::vector<int32_t> token_of_low_;  // by code point below U+10000
   std::array<int32_t, 256> token_of_byte_;
   MergeTable merges_;
   // kScoredPairs: characters that only occur within tokens have ids above the vocabulary.
   std::vector<uint32_t> characters_;
   std::unordered_map<uint32_t, int32_t> inner_;
-  SpecialTokenFinder user_defined_;            // kScoredPairs: never merge
-  bool has_unused_ = false;                    // kScoredPairs: tokens that are taken apart again
-  bool words_are_apart_ = true;                // no token has U+2581 behind another character
+  SpecialTokenFinder user_defined_;  // kScoredPairs: never merge
+  bool has_unused_ = false;          // kScoredPairs: tokens that are taken apart again
+  bool words_are_apart_ = true;      // no token has U+2581 behind another character
 };
 
 }  // namespace adze::text

@@ -10,10 +10,18 @@ namespace {
 
 // The bits of a unit, as in the darts-clone library: label, has-leaf flag, offset to the children;
 // a unit reached through the has-leaf flag holds a value instead.
-constexpr uint32_t label_of(uint32_t unit) { return unit & ((1U << 31) | 0xFF); }
-constexpr bool has_leaf(uint32_t unit) { return ((unit >> 8) & 1) == 1; }
-constexpr uint32_t offset_of(uint32_t unit) { return (unit >> 10) << ((unit & (1U << 9)) >> 6); }
-constexpr uint32_t value_of(uint32_t unit) { return unit & ((1U << 31) - 1); }
+constexpr uint32_t label_of(uint32_t unit) {
+  return unit & ((1U << 31) | 0xFF);
+}
+constexpr bool has_leaf(uint32_t unit) {
+  return ((unit >> 8) & 1) == 1;
+}
+constexpr uint32_t offset_of(uint32_t unit) {
+  return (unit >> 10) << ((unit & (1U << 9)) >> 6);
+}
+constexpr uint32_t value_of(uint32_t unit) {
+  return unit & ((1U << 31) - 1);
+}
 
 }  // namespace
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "text/printable.h"
 #include "text/regular_expression.h"
 
 namespace adze::text {
@@ -80,8 +81,8 @@ class Translator {
  private:
   [[noreturn]] void refuse(std::string_view what) const {
     throw core::error("tokenizer",
-                      "expression '{:.200}': {} at byte {} is not supported",
-                      expression_,
+                      "expression '{}': {} at byte {} is not supported",
+                      printable(expression_, 200),
                       what,
                       position_);
   }
@@ -312,8 +313,9 @@ class Translator {
       negated = !negated;
       name.remove_prefix(1);
     }
-    if (name.empty() || name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") !=
-                            std::string_view::npos) {
+    if (name.empty() ||
+        name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") !=
+            std::string_view::npos) {
       refuse("this property");
     }
     const bool category =
@@ -342,8 +344,8 @@ class Translator {
       }
       value = value * 16 + static_cast<uint32_t>(digit);
     }
-    const bool closed = !braces || (begin + count < expression_.size() &&
-                                    expression_[begin + count] == '}');
+    const bool closed =
+        !braces || (begin + count < expression_.size() && expression_[begin + count] == '}');
     const bool legal = value <= 0x10FFFF && (value < 0xD800 || value > 0xDFFF);
     if (count == 0 || !closed || !legal || (letter == 'u' && count != 4) ||
         (letter == 'x' && !braces && value > 0x7F)) {
@@ -452,7 +454,7 @@ class Translator {
 
   std::string_view expression_;
   std::string result_;
-  std::vector<size_t> groups_;  // where they begin in the result
+  std::vector<size_t> groups_;                     // where they begin in the result
   std::vector<std::string_view> negated_members_;  // of the class being read: \S, \W, ...
   size_t position_ = 0;
   size_t atom_ = 0;  // where the last atom begins in the result

@@ -106,8 +106,9 @@ std::string bert_cleaned(std::string_view text, const NormalizerStep& step) {
   for_each_character(text, [&](uint32_t code_point, std::string_view bytes) {
     const bool line_sign = code_point == '\t' || code_point == '\n' || code_point == '\r';
     if (step.clean_text) {
-      const bool control = code_point < 0x80 ? code_point < 0x20 || code_point == 0x7F
-                                             : is_reference_other(code_point) || code_point == 0xFFFD;
+      const bool control = code_point < 0x80
+                               ? code_point < 0x20 || code_point == 0x7F
+                               : is_reference_other(code_point) || code_point == 0xFFFD;
       if (control && !line_sign) {
         return;
       }
@@ -197,8 +198,8 @@ class SentencePieceNormalizer {
         found = next_kept(text, position);
       } else {
         const auto replacement = charsmap_.longest(text.substr(position));
-        const size_t length = replacement ? replacement->length
-                                          : next_character(text.substr(position)).length;
+        const size_t length =
+            replacement ? replacement->length : next_character(text.substr(position)).length;
         part = replacement ? replacement->text : text.substr(position, length);
         position += length;
         while (found && found->begin < position) {

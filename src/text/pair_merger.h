@@ -1,6 +1,6 @@
 #pragma once
-// Merges neighbouring tokens of one piece: the pair of best rank first, of equal ranks the leftmost,
-// until no pair can merge. O(n log n) in the tokens.
+// Merges neighbouring tokens of one piece: the pair of best rank first, of equal ranks the
+// leftmost, until no pair can merge. O(n log n) in the tokens.
 
 #include <cstdint>
 #include <functional>

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "text/byte_alphabet.h"
+#include "text/pre_tokenizer_families.h"
 #include "text/reference_unicode.h"
 
 namespace adze::text {
@@ -19,9 +20,8 @@ constexpr size_t kMaxSteps = 64;  // the longest known has seven
 constexpr std::string_view kGpt2Words =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 // Words by Rust's meaning of \w, which `tokenizers` uses here.
-constexpr std::string_view kWords =
-    R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}]+)"
-    R"(|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}\s]+)";
+constexpr std::string_view kWords = R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}]+)"
+                                    R"(|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}\s]+)";
 
 // Unicode's punctuation and ASCII's, as the reference sees it.
 std::string punctuation() {
@@ -47,7 +47,7 @@ struct PreTokenizer::Workspace {
   explicit Workspace(size_t num_stages) : stages(num_stages + 1) {}
 
   struct Stage {
-    std::string text;       // the piece, where the stage changes it
+    std::string text;  // the piece, where the stage changes it
     std::vector<Cut> cuts;
   };
 
@@ -61,8 +61,11 @@ class PreTokenizer::Stage {
   enum class Change : uint8_t { kNone, kPrefixSpace, kAlphabet, kMetaspace };
 
   // Separators are the matches, or what lies between.
-  Stage(std::string_view expression, SplitBehavior behavior, bool invert)
-      : expression_(std::in_place, expression), behavior_(behavior), invert_(invert) {}
+  Stage(std::string_view expression,
+        SplitBehavior behavior,
+        bool invert,
+        RegularExpression::Cost cost = RegularExpression::Cost::kLinear)
+      : expression_(std::in_place, expression, cost), behavior_(behavior), invert_(invert) {}
   Stage(Change change, const PreTokenizerStep& step)
       : change_(change), replacement_(step.pattern), prepend_(step.prepend) {}
 
@@ -115,8 +118,8 @@ class PreTokenizer::Stage {
  private:
   void make_metaspace(const Piece& piece, std::string& memory) const {
     memory.clear();
-    const bool wanted = prepend_ == PrependScheme::kAlways ||
-                        (prepend_ == PrependScheme::kFirst && piece.at_start);
+    const bool wanted =
+        prepend_ == PrependScheme::kAlways || (prepend_ == PrependScheme::kFirst && piece.at_start);
     const bool present = piece.text.starts_with(' ') || piece.text.starts_with(replacement_);
     if (wanted && !present) {
       memory += replacement_;
@@ -198,7 +201,12 @@ PreTokenizer::PreTokenizer(const std::vector<PreTokenizerStep>& steps) {
         }
         break;
       case Kind::kSplitExpression:
-        stages_.emplace_back(step.pattern, step.behavior, step.invert);
+        stages_.emplace_back(step.pattern,
+                             step.behavior,
+                             step.invert,
+                             is_linear_expression(step.pattern)
+                                 ? RegularExpression::Cost::kLinear
+                                 : RegularExpression::Cost::kUnknown);
         break;
       case Kind::kDigits:
         stages_.emplace_back(step.individual ? R"(\p{N})" : R"(\p{N}+)", kIsolated, false);
@@ -269,7 +277,8 @@ void PreTokenizer::split_from(size_t stage,
                               const Consumer& consume) const {
   if (stage == stages_.size()) {
     if (piece.in_alphabet) {
-      workspace.stages[stage].text = bytes_from_alphabet(piece.text).value_or(std::string(piece.text));
+      workspace.stages[stage].text =
+          bytes_from_alphabet(piece.text).value_or(std::string(piece.text));
       consume(workspace.stages[stage].text);
     } else {
       consume(piece.text);
@@ -279,12 +288,11 @@ void PreTokenizer::split_from(size_t stage,
   const Piece seen = stages_[stage].changed(piece, workspace.stages[stage].text);
   const auto pass = [&](size_t begin, size_t end) {
     if (begin < end) {
-      split_from(stage + 1,
-                 {seen.text.substr(begin, end - begin),
-                  seen.at_start && begin == 0,
-                  seen.in_alphabet},
-                 workspace,
-                 consume);
+      split_from(
+          stage + 1,
+          {seen.text.substr(begin, end - begin), seen.at_start && begin == 0, seen.in_alphabet},
+          workspace,
+          consume);
     }
   };
   stages_[stage].cut(seen.text, workspace.expressions, workspace.stages[stage].cuts, pass);

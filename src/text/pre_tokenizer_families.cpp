@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "text/printable.h"
 
 namespace adze::text {
 
@@ -55,7 +56,7 @@ constexpr std::string_view kDeepSeek3Words =
     "|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+"
     "|\\s+(?!\\S)|\\s+";
 constexpr std::string_view kUpToThreeDigits = R"(\p{N}{1,3})";
-constexpr std::string_view kTrailingSpaces = R"(\s+$)";
+constexpr std::string_view kTrailingSpaces = R"(\s+$)";  // quadratic in a run of inner spaces
 // Latin, Greek, Cyrillic, Armenian, Georgian, Cherokee and other alphabets with case.
 constexpr std::string_view kDeepSeekLlmLetters =
     "\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293"
@@ -240,7 +241,8 @@ PreTokenizerFamily pre_tokenizer_family(std::string_view name) {
       known.append(known.empty() ? "" : ", ").append(candidate);
     }
   }
-  throw core::error("tokenizer", "pre_tokenizer: expected one of {}; got '{:.80}'", known, name);
+  throw core::error(
+      "tokenizer", "pre_tokenizer: expected one of {}; got '{}'", known, printable(name));
 }
 
 std::optional<std::string> name_of_family(const TokenizerSpec& spec) {
@@ -253,6 +255,16 @@ std::optional<std::string> name_of_family(const TokenizerSpec& spec) {
     }
   }
   return std::nullopt;
+}
+
+bool is_linear_expression(std::string_view expression) {
+  return expression != kTrailingSpaces &&
+         std::any_of(families().begin(), families().end(), [&](const Family& family) {
+           const auto& steps = family.definition.steps;
+           return std::any_of(steps.begin(), steps.end(), [&](const Step& step) {
+             return step.kind == Step::Kind::kSplitExpression && step.pattern == expression;
+           });
+         });
 }
 
 TokenizerSpec with_family_written_out(TokenizerSpec spec) {

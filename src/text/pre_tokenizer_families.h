@@ -25,6 +25,9 @@ PreTokenizerFamily pre_tokenizer_family(std::string_view name);
 // The name that stands for what the spec does before merging; nullopt: none does.
 std::optional<std::string> name_of_family(const TokenizerSpec& spec);
 
+// Whether the expression is one of a family that is known to take linear time on any text.
+bool is_linear_expression(std::string_view expression);
+
 // The spec with its name, if it has one, written out.
 TokenizerSpec with_family_written_out(TokenizerSpec spec);
 

@@ -9,6 +9,7 @@
 #include <pcre2.h>
 
 #include "core/error.h"
+#include "text/printable.h"
 #include "text/utf8.h"
 
 namespace adze::text {
@@ -50,6 +51,7 @@ struct RegularExpression::Workspace::Memory {
 struct RegularExpression::Code {
   std::unique_ptr<pcre2_code, Pcre2Deleter> code;
   bool compiled = false;  // to machine code
+  bool watched = true;
 };
 
 RegularExpression::Workspace::Workspace() : memory_(std::make_unique<Memory>()) {
@@ -78,8 +80,9 @@ void RegularExpression::Workspace::check_time() {
   }
 }
 
-RegularExpression::RegularExpression(std::string_view expression)
+RegularExpression::RegularExpression(std::string_view expression, Cost cost)
     : code_(std::make_unique<Code>()) {
+  code_->watched = cost == Cost::kUnknown;
   if (expression.size() > kMaxExpressionBytes) {
     throw core::error("tokenizer",
                       "expression: expected at most {} bytes, got {}",
@@ -87,7 +90,7 @@ RegularExpression::RegularExpression(std::string_view expression)
                       expression.size());
   }
   if (valid_prefix(expression) != expression.size()) {
-    throw core::error("tokenizer", "expression: expected UTF-8, got '{:.80}'", "other bytes");
+    throw core::error("tokenizer", "expression: expected UTF-8, got other bytes");
   }
   const std::string pattern = translated_expression(expression);
   const std::unique_ptr<pcre2_compile_context, Pcre2Deleter> context(
@@ -95,18 +98,19 @@ RegularExpression::RegularExpression(std::string_view expression)
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   int error = 0;
   size_t offset = 0;
-  code_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()),
-                                  pattern.size(),
-                                  PCRE2_UTF | PCRE2_USE_OFFSET_LIMIT | PCRE2_NEVER_BACKSLASH_C,
-                                  &error,
-                                  &offset,
-                                  context.get()));
+  code_->code.reset(pcre2_compile(
+      reinterpret_cast<PCRE2_SPTR>(pattern.data()),
+      pattern.size(),
+      PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C | (code_->watched ? PCRE2_USE_OFFSET_LIMIT : 0U),
+      &error,
+      &offset,
+      context.get()));
   if (code_->code == nullptr) {
     PCRE2_UCHAR message[256] = {};
     pcre2_get_error_message(error, message, sizeof(message));
     throw core::error("tokenizer",
-                      "expression '{:.200}': {}",
-                      expression,
+                      "expression '{}': {}",
+                      printable(expression, 200),
                       reinterpret_cast<const char*>(message));
   }
   // Where the platform has no just-in-time compiler, matching interprets: slower, same result.
@@ -121,7 +125,39 @@ bool RegularExpression::find(std::string_view text,
                              size_t start,
                              Workspace& workspace,
                              Match& match) const {
+  return code_->watched ? find_watched(text, start, workspace, match)
+                        : find_in(text, start, workspace, match);
+}
+
+// Looks for a match that begins within the next window, then the next, and minds the time.
+bool RegularExpression::find_watched(std::string_view text,
+                                     size_t start,
+                                     Workspace& workspace,
+                                     Match& match) const {
   pcre2_match_context* const context = workspace.memory_->context.get();
+  if (++workspace.calls_ % kCallsPerTimeCheck == 0) {
+    workspace.check_time();
+  }
+  while (true) {
+    const size_t limit = start + std::min(kWindowBytes, text.size() - start);
+    pcre2_set_offset_limit(context, limit);
+    const bool found = find_in(text, start, workspace, match);
+    pcre2_set_offset_limit(context, PCRE2_UNSET);
+    if (found || limit == text.size()) {
+      return found;
+    }
+    start = limit + 1;
+    while (start < text.size() && (static_cast<uint8_t>(text[start]) & 0xC0) == 0x80) {
+      ++start;
+    }
+    workspace.check_time();
+  }
+}
+
+bool RegularExpression::find_in(std::string_view text,
+                                size_t start,
+                                Workspace& workspace,
+                                Match& match) const {
   pcre2_match_data* const data = workspace.memory_->data.get();
   const auto run = [&](auto function, uint32_t options) {
     return function(code_->code.get(),
@@ -130,36 +166,22 @@ bool RegularExpression::find(std::string_view text,
                     start,
                     options,
                     data,
-                    context);
+                    workspace.memory_->context.get());
   };
-  if (++workspace.calls_ % kCallsPerTimeCheck == 0) {
-    workspace.check_time();
+  int result = code_->compiled ? run(pcre2_jit_match, 0) : run(pcre2_match, PCRE2_NO_UTF_CHECK);
+  if (result == PCRE2_ERROR_JIT_STACKLIMIT) {
+    result = run(pcre2_match, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT);
   }
-  while (true) {
-    const size_t limit = start + std::min(kWindowBytes, text.size() - start);
-    pcre2_set_offset_limit(context, limit);
-    int result = code_->compiled ? run(pcre2_jit_match, 0) : run(pcre2_match, PCRE2_NO_UTF_CHECK);
-    if (result == PCRE2_ERROR_JIT_STACKLIMIT) {
-      result = run(pcre2_match, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT);
-    }
-    if (result >= 0) {
-      const size_t* bounds = pcre2_get_ovector_pointer(data);
-      match = {std::max(bounds[0], start), std::max(bounds[1], start)};
-      return true;
-    }
-    if (result != PCRE2_ERROR_NOMATCH) {
-      throw core::error(
-          "tokenizer", "text: an expression of the tokenizer gave up with PCRE2 error {}", result);
-    }
-    if (limit == text.size()) {
-      return false;
-    }
-    start = limit + 1;
-    while (start < text.size() && (static_cast<uint8_t>(text[start]) & 0xC0) == 0x80) {
-      ++start;
-    }
-    workspace.check_time();
+  if (result == PCRE2_ERROR_NOMATCH) {
+    return false;
   }
+  if (result < 0) {
+    throw core::error(
+        "tokenizer", "text: an expression of the tokenizer gave up with PCRE2 error {}", result);
+  }
+  const size_t* bounds = pcre2_get_ovector_pointer(data);
+  match = {std::max(bounds[0], start), std::max(bounds[1], start)};
+  return true;
 }
 
 }  // namespace adze::text

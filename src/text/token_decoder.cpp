@@ -54,9 +54,7 @@ bool is_matched_whole(TokenKind kind) {
 
 }  // namespace
 
-TokenDecoder::TokenDecoder(const TokenizerSpec& spec,
-                           bool byte_level,
-                           NormalizedTexts normalized)
+TokenDecoder::TokenDecoder(const TokenizerSpec& spec, bool byte_level, NormalizedTexts normalized)
     : spec_(&spec), byte_level_(byte_level), normalized_(std::move(normalized)) {
   bool fused = false;
   for (const DecoderStep& step : spec.decoders) {
@@ -87,9 +85,8 @@ TokenDecoder::TokenDecoder(const TokenizerSpec& spec,
     bytes_before += spec.tokens[id].size() + 16;
     bytes_after += bytes_.back().size();
     if (bytes_after / kMaxGrowth > bytes_before) {
-      throw core::error("tokenizer",
-                        "decoder: expected at most {} times the vocabulary, got more",
-                        kMaxGrowth);
+      throw core::error(
+          "tokenizer", "decoder: expected at most {} times the vocabulary, got more", kMaxGrowth);
     }
   }
 }
@@ -119,8 +116,8 @@ std::string TokenDecoder::decoded(size_t id, bool first) const {
         }
         break;
       case Kind::kStrip:
-        for (int32_t count = 0; count < step.count && !step.pattern.empty() &&
-                                text.starts_with(step.pattern);
+        for (int32_t count = 0;
+             count < step.count && !step.pattern.empty() && text.starts_with(step.pattern);
              ++count) {
           text.erase(0, step.pattern.size());
         }

@@ -12,6 +12,7 @@
 #include "text/normalizer.h"
 #include "text/pre_tokenizer.h"
 #include "text/pre_tokenizer_families.h"
+#include "text/printable.h"
 #include "text/special_token_finder.h"
 #include "text/text_index.h"
 #include "text/tokenizer_check.h"
@@ -178,8 +179,8 @@ struct Tokenizer::Implementation {
         !spec.pre_tokenizers.empty()) {
       throw core::error("tokenizer",
                         "pre_tokenizer: expected a name only for byte-level BPE without steps, "
-                        "got '{:.80}'",
-                        spec.pre_tokenizer);
+                        "got '{}'",
+                        printable(spec.pre_tokenizer));
     }
     return pre_tokenizer_family(spec.pre_tokenizer);
   }
@@ -219,13 +220,10 @@ struct Tokenizer::Implementation {
   void encode_valid(std::string_view text, bool at_start, Encoding& encoding) const {
     std::string changed;
     if (!normalizer.changes_nothing()) {
-      changed =
-          normalizer.normalize(text, PreTokenizer::expressions(*encoding.workspace), &kept);
+      changed = normalizer.normalize(text, PreTokenizer::expressions(*encoding.workspace), &kept);
       text = changed;
     }
-    const auto encode_piece = [&](std::string_view piece) {
-      encoder->encode(piece, encoding.ids);
-    };
+    const auto encode_piece = [&](std::string_view piece) { encoder->encode(piece, encoding.ids); };
     encoding.normalized.split(
         text,
         [&](size_t begin, size_t end) {

@@ -46,7 +46,8 @@ class Tokenizer {
   // Throws core::Error for an id outside [0, vocab_size).
   std::string decode(std::span<const int32_t> ids, bool with_control_tokens = true) const;
 
-  // Decoded bytes within a text, e.g. " the"; the first token of a text may differ, see decode_next.
+  // Decoded bytes within a text, e.g. " the"; the first token of a text may differ, see
+  // decode_next.
   const std::string& token_bytes(int32_t id) const;
   // Appends what the token adds to a text: decode() in parts. `state` starts as State{}.
   void decode_next(int32_t id, TokenDecoder::State& state, std::string& text) const;

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "text/byte_alphabet.h"
+#include "text/printable.h"
 
 namespace adze::text {
 
@@ -41,9 +42,9 @@ void check_token(size_t id, const std::string& text, TokenKind kind) {
   }
   if (kind == TokenKind::kByte && !byte_named(text)) {
     throw core::error("tokenizer",
-                      "tokens[{}]: expected a byte token <0x00> to <0xFF>, got '{:.80}'",
+                      "tokens[{}]: expected a byte token <0x00> to <0xFF>, got '{}'",
                       id,
-                      text);
+                      printable(text));
   }
 }
 
@@ -85,7 +86,8 @@ void check_tokenizer_spec(const TokenizerSpec& spec) {
     throw core::error("tokenizer", "add_begin_of_text: expected false without begin_of_text");
   }
   if (spec.add_end_of_text && !closing_token(spec)) {
-    throw core::error("tokenizer", "add_end_of_text: expected false without end_of_text or separator");
+    throw core::error("tokenizer",
+                      "add_end_of_text: expected false without end_of_text or separator");
   }
 }
 

@@ -41,14 +41,14 @@ struct NormalizerStep {
 
   Kind kind = Kind::kNfc;
   std::string pattern = {};
-  std::string content = {};   // kCharsmap, kSentencePiece: the table, as SentencePiece stores it
-  bool left = true;           // kStrip
-  bool right = true;          // kStrip
-  bool clean_text = true;     // kBert: no control characters, every white space a space
-  bool split_ideographs = true;     // kBert: spaces around Chinese characters
-  bool strip_accents = true;        // kBert
-  bool lowercase = true;            // kBert
-  bool add_prefix_space = true;     // kSentencePiece: a space before a text that is not empty
+  std::string content = {};      // kCharsmap, kSentencePiece: the table, as SentencePiece stores it
+  bool left = true;              // kStrip
+  bool right = true;             // kStrip
+  bool clean_text = true;        // kBert: no control characters, every white space a space
+  bool split_ideographs = true;  // kBert: spaces around Chinese characters
+  bool strip_accents = true;     // kBert
+  bool lowercase = true;         // kBert
+  bool add_prefix_space = true;  // kSentencePiece: a space before a text that is not empty
   bool remove_extra_spaces = true;  // kSentencePiece: none at the ends, no two in a row
 
   bool operator==(const NormalizerStep&) const = default;
@@ -139,15 +139,16 @@ struct TokenizerSpec {
   std::vector<TokenKind> kinds = {};     // one a token
   // kMergedPairs: "left right", best first; where a part has a space, byte 0xFF stands between.
   std::vector<std::string> merges = {};
-  std::vector<double> scores = {};     // kScoredPairs, kUnigram: one a token
-  bool prefers_whole_tokens = false;   // kMergedPairs: a piece that is a token needs no merges
-  bool byte_fallback = false;          // a character without a token becomes its bytes <0x00>...
-  bool writes_unknown = false;  // kMergedPairs: what has no token becomes `unknown`, or else nothing
-  bool fuse_unknown = false;    // ... and a run of it one token
+  std::vector<double> scores = {};    // kScoredPairs, kUnigram: one a token
+  bool prefers_whole_tokens = false;  // kMergedPairs: a piece that is a token needs no merges
+  bool byte_fallback = false;         // a character without a token becomes its bytes <0x00>...
+  bool writes_unknown =
+      false;                  // kMergedPairs: what has no token becomes `unknown`, or else nothing
+  bool fuse_unknown = false;  // ... and a run of it one token
   // kUnigram: SentencePiece's own rules (user-defined tokens before others, unused and byte tokens
   // never from text) instead of those of `tokenizers`.
   bool sentencepiece_rules = false;
-  bool single_precision = false;       // kUnigram: sums of scores are float, as in SentencePiece
+  bool single_precision = false;         // kUnigram: sums of scores are float, as in SentencePiece
   std::string continuing_prefix = "##";  // kWordPiece: before tokens within a word
   int32_t max_word_characters = 100;     // kWordPiece: longer words are unknown
 

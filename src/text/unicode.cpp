@@ -18,8 +18,8 @@ utf8proc_category_t category_of(uint32_t code_point) {
 }
 
 utf8proc_option_t options_of(NormalForm form) {
-  const int compose = form == NormalForm::kNfc || form == NormalForm::kNfkc ? UTF8PROC_COMPOSE
-                                                                             : UTF8PROC_DECOMPOSE;
+  const int compose =
+      form == NormalForm::kNfc || form == NormalForm::kNfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
   const int compatible =
       form == NormalForm::kNfkc || form == NormalForm::kNfkd ? UTF8PROC_COMPAT : 0;
   return static_cast<utf8proc_option_t>(compose | compatible | UTF8PROC_STABLE);

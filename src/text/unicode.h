@@ -13,12 +13,12 @@ enum class NormalForm : uint8_t { kNfc, kNfd, kNfkc, kNfkd };
 // (reference_unicode.h) stay whole.
 std::string normal_form(std::string_view text, NormalForm form);
 
-bool is_white_space(uint32_t code_point);       // property White_Space
-bool is_punctuation(uint32_t code_point);       // categories P*
-bool is_mark(uint32_t code_point);              // categories M*
-bool is_nonspacing_mark(uint32_t code_point);   // category Mn
-bool is_other(uint32_t code_point);             // categories Cc, Cf, Co: controls, formats, private
-bool is_word_character(uint32_t code_point);    // letters, marks, digits, connectors, joiners
+bool is_white_space(uint32_t code_point);      // property White_Space
+bool is_punctuation(uint32_t code_point);      // categories P*
+bool is_mark(uint32_t code_point);             // categories M*
+bool is_nonspacing_mark(uint32_t code_point);  // category Mn
+bool is_other(uint32_t code_point);            // categories Cc, Cf, Co: controls, formats, private
+bool is_word_character(uint32_t code_point);   // letters, marks, digits, connectors, joiners
 
 // Appends what the character becomes in lower case; context does not matter.
 void append_lowercase(std::string& text, uint32_t code_point);

@@ -46,8 +46,7 @@ UnigramEncoder::UnigramEncoder(const TokenizerSpec& spec)
   token_of_byte_.fill(kNoToken);
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
     if (!std::isfinite(scores_[id]) || std::abs(scores_[id]) > 1e30) {
-      throw core::error(
-          "tokenizer", "scores[{}]: expected -1e30 to 1e30, got {}", id, scores_[id]);
+      throw core::error("tokenizer", "scores[{}]: expected -1e30 to 1e30, got {}", id, scores_[id]);
     }
     const TokenKind kind = spec.kinds[id];
     if (!spec.sentencepiece_rules || kind == TokenKind::kNormal) {
@@ -64,10 +63,10 @@ UnigramEncoder::UnigramEncoder(const TokenizerSpec& spec)
 
 double UnigramEncoder::score_of(int32_t token, size_t bytes) const {
   const auto id = static_cast<size_t>(token);
-  return has_bonus_[id] ? static_cast<double>(static_cast<float>(bytes) *
-                                              static_cast<float>(best_score_)) -
-                              kUserDefinedPenalty
-                        : scores_[id];
+  return has_bonus_[id]
+             ? static_cast<double>(static_cast<float>(bytes) * static_cast<float>(best_score_)) -
+                   kUserDefinedPenalty
+             : scores_[id];
 }
 
 void UnigramEncoder::encode(std::string_view piece, std::vector<int32_t>& ids) const {
@@ -130,7 +129,8 @@ void UnigramEncoder::append_path(std::string_view text,
                                  bool& after_unknown,
                                  std::vector<int32_t>& ids) const {
   const size_t begin = ids.size();
-  std::vector<std::pair<uint32_t, uint32_t>> unknown;  // places of unknown characters, the last first
+  std::vector<std::pair<uint32_t, uint32_t>>
+      unknown;  // places of unknown characters, the last first
   for (size_t end = text.size(); end > 0; end = nodes[end].start) {
     ids.push_back(nodes[end].token);
     if (nodes[end].token == unknown_) {
@@ -160,10 +160,10 @@ void UnigramEncoder::append_path(std::string_view text,
 void UnigramEncoder::append_unknown(std::string_view text,
                                     bool& after_unknown,
                                     std::vector<int32_t>& ids) const {
-  const bool has_bytes = spec_->byte_fallback &&
-                         std::all_of(text.begin(), text.end(), [&](char byte) {
-                           return token_of_byte_[static_cast<uint8_t>(byte)] != kNoToken;
-                         });
+  const bool has_bytes =
+      spec_->byte_fallback && std::all_of(text.begin(), text.end(), [&](char byte) {
+        return token_of_byte_[static_cast<uint8_t>(byte)] != kNoToken;
+      });
   if (has_bytes) {
     for (const char byte : text) {
       ids.push_back(token_of_byte_[static_cast<uint8_t>(byte)]);

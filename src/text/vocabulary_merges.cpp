@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "text/piece_encoder.h"
+#include "text/printable.h"
 
 namespace adze::text {
 
@@ -24,8 +25,10 @@ std::pair<std::string_view, std::string_view> merge_parts(std::string_view line,
   const size_t place = separator == ' ' ? line.find(' ') : wide;
   if (place == 0 || place == std::string_view::npos || place + 1 == line.size() ||
       line.find(separator, place + 1) != std::string_view::npos) {
-    throw core::error(
-        "tokenizer", "merges[{}]: expected two texts and one space, got '{:.80}'", rank, line);
+    throw core::error("tokenizer",
+                      "merges[{}]: expected two texts and one space, got '{}'",
+                      rank,
+                      printable(line));
   }
   return {line.substr(0, place), line.substr(place + 1)};
 }
@@ -36,7 +39,7 @@ void for_each_merge(const TokenizerSpec& spec, const TextIndex& index, const Use
     const auto find = [&](std::string_view text) {
       const auto id = index.find(text);
       if (!id) {
-        throw core::error("tokenizer", "merges[{}]: '{:.80}' is not a token", rank, text);
+        throw core::error("tokenizer", "merges[{}]: '{}' is not a token", rank, printable(text));
       }
       return *id;
     };

@@ -32,9 +32,8 @@ WordPieceEncoder::WordPieceEncoder(const TokenizerSpec& spec)
     throw core::error("tokenizer", "unknown: expected a token for unknown words, got none");
   }
   if (spec.max_word_characters < 1) {
-    throw core::error("tokenizer",
-                      "max_word_characters: expected at least 1, got {}",
-                      spec.max_word_characters);
+    throw core::error(
+        "tokenizer", "max_word_characters: expected at least 1, got {}", spec.max_word_characters);
   }
   for (const char byte : spec.continuing_prefix) {
     if (continuing_ != ByteTrie::kNone) {
@@ -44,8 +43,10 @@ WordPieceEncoder::WordPieceEncoder(const TokenizerSpec& spec)
 }
 
 void WordPieceEncoder::encode(std::string_view piece, std::vector<int32_t>& ids) const {
-  const auto characters = static_cast<size_t>(std::count_if(
-      piece.begin(), piece.end(), [](char byte) { return (static_cast<uint8_t>(byte) & 0xC0) != 0x80; }));
+  const auto characters =
+      static_cast<size_t>(std::count_if(piece.begin(), piece.end(), [](char byte) {
+        return (static_cast<uint8_t>(byte) & 0xC0) != 0x80;
+      }));
   if (characters > max_characters_) {
     ids.push_back(unknown_);
     return;
