@@ -96,6 +96,7 @@ int bench(const std::vector<std::string>& arguments) {
                      {"decode_tokens_per_second", median(result.decode)},
                      {"prefill_runs", result.prefill},
                      {"decode_runs", result.decode},
+                     {"depth_tokens_per_second", result.depth},
                      {"depth", options.speed.depth},
                      {"cache_bytes", result.cache_bytes},
                      {"isa", kernels::active_isa()},

@@ -85,15 +85,18 @@ void parallel_for(int64_t count, int64_t grain, Body&& body) {
   });
 }
 
-// Runs body(item) once for each item in [0, count), handed out one by one: for items of unequal
-// cost whose results do not depend on who computes them.
+// Runs body(item) once for each item in [0, count), handed out `grain` at a time: for items of
+// unequal cost whose results do not depend on who computes them.
 template <class Body>
-void parallel_items(int64_t count, Body&& body) {
+void parallel_items(int64_t count, int64_t grain, Body&& body) {
   std::atomic<int64_t> next = 0;
-  const int64_t parts = count < num_threads() ? count : num_threads();
+  const int64_t units = (count + grain - 1) / grain;
+  const int64_t parts = units < num_threads() ? units : num_threads();
   parallel_region(static_cast<int>(parts), [&](int) {
-    for (int64_t item = next++; item < count; item = next++) {
-      body(item);
+    for (int64_t first = next.fetch_add(grain); first < count; first = next.fetch_add(grain)) {
+      for (int64_t item = first; item < first + grain && item < count; ++item) {
+        body(item);
+      }
     }
   });
 }

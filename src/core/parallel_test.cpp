@@ -52,9 +52,11 @@ TEST_F(Parallel, ItemsAreHandedOutOnce) {
   set_num_threads(3);
   for (const int64_t count : {0, 1, 2, 100}) {
     std::vector<std::atomic<int>> visits(static_cast<size_t>(count));
-    parallel_items(count, [&](int64_t item) { ++visits[static_cast<size_t>(item)]; });
+    for (const int64_t grain : {1, 3, 1000}) {
+      parallel_items(count, grain, [&](int64_t item) { ++visits[static_cast<size_t>(item)]; });
+    }
     for (const auto& visit : visits) {
-      ASSERT_EQ(visit, 1);
+      ASSERT_EQ(visit, 3);  // one of each grain
     }
   }
 }

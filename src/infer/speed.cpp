@@ -70,8 +70,10 @@ SpeedResult measure_speed(Generator& generator,
   const std::span<const int32_t> all(tokens);
   const auto depth = all.first(static_cast<size_t>(options.depth));
   const auto after = all.subspan(static_cast<size_t>(options.depth));
-  time_tokens(generator, sequence, depth, generator.prefill_chunk());
   SpeedResult result;
+  if (!depth.empty()) {
+    result.depth = time_tokens(generator, sequence, depth, generator.prefill_chunk());
+  }
   for (int64_t repetition = 0; repetition <= options.repetitions; ++repetition) {
     const bool counts = repetition > 0;
     if (options.prompt_tokens > 0) {

@@ -29,6 +29,7 @@ struct SpeedOptions {
 struct SpeedResult {
   std::vector<double> prefill;  // tokens/s, one a repetition
   std::vector<double> decode;
+  double depth = 0;         // tokens/s of filling the cache to the depth, once; 0 at depth 0
   int64_t cache_bytes = 0;  // at the end of the decode test
 };
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -32,7 +33,7 @@ class PageRef {
   ~PageRef();
 
   explicit operator bool() const { return page_ != nullptr; }
-  std::byte* data() const { return page_->data; }
+  std::byte* data() const { return page_->data.get(); }
   int64_t bytes() const { return page_->bytes; }
   bool shared() const { return page_->references > 1; }  // others hold it: copy before writing
 
@@ -40,7 +41,7 @@ class PageRef {
   friend class PagePool;
   struct Page {
     PagePool* pool;
-    std::byte* data;
+    std::shared_ptr<std::byte> data;
     int64_t bytes;
     int64_t references;  // 0: spare
   };

@@ -17,6 +17,7 @@
 // The loop over targets comes first.
 // clang-format off
 #include <hwy/foreach_target.h>
+#include <hwy/cache_control.h>
 #include <hwy/contrib/math/math-inl.h>
 #include "kernels/vectors-inl.h"
 // clang-format on
@@ -43,16 +44,19 @@ HWY_INLINE Vector load(const hwy::float16_t* address) {
   return hn::PromoteTo(kFloats, hn::LoadU(halves, address));
 }
 
-// c [kRows, kVectors * kLanes] (+)= a [kRows, depth] · b [depth, ...]
-template <int kRows, int kVectors, class Element>
+// c [kRows, kVectors * kLanes] (+)= a [kRows, depth] · b [depth, ...]; with `fetch`, brings as much
+// of `next`, which has the strides of b, into the cache.
+template <bool fetch, int kRows, int kVectors, class Element>
 HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a,
                               int64_t a_stride,
                               const Element* HWY_RESTRICT b,
                               int64_t b_stride,
+                              const std::byte* next,
                               int64_t depth,
                               bool resume,
                               float* HWY_RESTRICT c,
                               int64_t c_stride) {
+  constexpr int64_t kBytes = kVectors * kLanes * static_cast<int64_t>(sizeof(Element));
   Vector sums[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
@@ -63,6 +67,9 @@ HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a,
     Vector lanes[kVectors];
     for (int v = 0; v < kVectors; ++v) {
       lanes[v] = load(b + k * b_stride + v * kLanes);
+    }
+    for (int64_t byte = 0; fetch && byte < kBytes; byte += 64) {
+      hwy::Prefetch(next + k * b_stride * static_cast<int64_t>(sizeof(Element)) + byte);
     }
     for (int r = 0; r < kRows; ++r) {
       const Vector value = hn::Set(kFloats, a[r * a_stride + k]);
@@ -79,12 +86,13 @@ HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a,
 }
 
 // All rows over 16 * kHalves lanes, in register tiles.
-template <int kHalves, class Element>
+template <bool fetch, int kHalves, class Element>
 HWY_INLINE void multiply_lanes(int64_t rows,
                                const float* a,
                                int64_t a_stride,
                                const Element* b,
                                int64_t b_stride,
+                               const std::byte* next,
                                int64_t depth,
                                bool resume,
                                float* c,
@@ -93,8 +101,15 @@ HWY_INLINE void multiply_lanes(int64_t rows,
   constexpr int kMostRows = std::max(1, kTileSums / kVectors);
   int64_t row = 0;
   const auto run = [&](auto count) HWY_ATTR {
-    multiply_tile<count.value, kVectors>(
-        a + row * a_stride, a_stride, b, b_stride, depth, resume, c + row * c_stride, c_stride);
+    multiply_tile<fetch, count.value, kVectors>(a + row * a_stride,
+                                                a_stride,
+                                                b,
+                                                b_stride,
+                                                next,
+                                                depth,
+                                                resume,
+                                                c + row * c_stride,
+                                                c_stride);
     row += count.value;
   };
   while (row + kMostRows <= rows) {
@@ -108,12 +123,14 @@ HWY_INLINE void multiply_lanes(int64_t rows,
   }
 }
 
-// c [rows, lanes] (+)= a [rows, depth] · b [depth, lanes]; lanes a multiple of 16.
-template <class Element>
+// c [rows, lanes] (+)= a [rows, depth] · b [depth, lanes]; lanes a multiple of 16. Pages are too
+// short for the hardware to follow, so where b is one, `next` is what will be read after it.
+template <bool fetch, class Element>
 HWY_INLINE void multiply(int64_t rows,
                          const float* a,
                          int64_t a_stride,
                          const Element* b,
+                         const std::byte* next,
                          int64_t lanes,
                          int64_t depth,
                          bool resume,
@@ -121,10 +138,28 @@ HWY_INLINE void multiply(int64_t rows,
                          int64_t c_stride) {
   int64_t lane = 0;
   for (; lane + 32 <= lanes; lane += 32) {
-    multiply_lanes<2>(rows, a, a_stride, b + lane, lanes, depth, resume, c + lane, c_stride);
+    multiply_lanes<fetch, 2>(rows,
+                      a,
+                      a_stride,
+                      b + lane,
+                      lanes,
+                      next + lane * static_cast<int64_t>(sizeof(Element)),
+                      depth,
+                      resume,
+                      c + lane,
+                      c_stride);
   }
   if (lane < lanes) {
-    multiply_lanes<1>(rows, a, a_stride, b + lane, lanes, depth, resume, c + lane, c_stride);
+    multiply_lanes<fetch, 1>(rows,
+                      a,
+                      a_stride,
+                      b + lane,
+                      lanes,
+                      next + lane * static_cast<int64_t>(sizeof(Element)),
+                      depth,
+                      resume,
+                      c + lane,
+                      c_stride);
   }
 }
 
@@ -303,55 +338,66 @@ void rotate_tile(const KeyRotation& rotation, int64_t head_dim, int64_t page, fl
   }
 }
 
-// Calls body(key pointer, value pointer) with the page's elements of one kv head.
+enum class Part : uint8_t { kKey, kValue };
+
+// Calls body(pointer to the elements of one kv head's keys or values in a page).
 template <class Body>
-HWY_INLINE void with_page(const Tile& tile, int64_t page, Body&& body) {
+HWY_INLINE void with_elements(const Tile& tile, int64_t page, Part part, Body&& body) {
   const bool own = tile.is_own(page);
   const std::byte* bytes = own ? tile.sequence.own_pages[page] : tile.sequence.pages[page];
   const TensorType type = own ? tile.attention.own_page_type : tile.attention.page_type;
   const AttentionShape& shape = tile.attention.shape;
-  const int64_t head_elements = shape.head_dim * kPageTokens;
-  const int64_t key = tile.kv_head * head_elements;
-  const int64_t value = (shape.kv_heads + tile.kv_head) * head_elements;
+  const int64_t head = tile.kv_head + (part == Part::kKey ? 0 : shape.kv_heads);
+  const int64_t first = head * shape.head_dim * kPageTokens;
   if (type == TensorType::kF32) {
-    const auto* elements = reinterpret_cast<const float*>(bytes);
-    body(elements + key, elements + value);
+    body(reinterpret_cast<const float*>(bytes) + first);
   } else {
-    const auto* elements = reinterpret_cast<const hwy::float16_t*>(bytes);
-    body(elements + key, elements + value);
+    body(reinterpret_cast<const hwy::float16_t*>(bytes) + first);
   }
 }
 
-void score_page(const Tile& tile, int64_t page, int64_t place, Workspace& workspace) {
+const std::byte* address_of(const Tile& tile, int64_t page, Part part) {
+  const std::byte* address = nullptr;
+  with_elements(tile, page, part, [&](const auto* elements) {
+    address = reinterpret_cast<const std::byte*>(elements);
+  });
+  return address;
+}
+
+// `next`: what is read after this page.
+void score_page(
+    const Tile& tile, int64_t page, int64_t place, const std::byte* next, Workspace& workspace) {
   const int64_t head_dim = tile.attention.shape.head_dim;
   const KeyRotation& rotation = tile.attention.key_rotation;
-  with_page(tile, page, [&](const auto* key, const auto*) HWY_ATTR {
+  with_elements(tile, page, Part::kKey, [&](const auto* key) HWY_ATTR {
     float* scores = workspace.scores.data() + place * kPageTokens;
     if (tile.m() < kConvertRows && rotation.cosine == nullptr) {
-      multiply(tile.m(),
-               workspace.query.data(),
-               head_dim,
-               key,
-               kPageTokens,
-               head_dim,
-               false,
-               scores,
-               kAttentionBlockTokens);
+      multiply<true>(tile.m(),
+                     workspace.query.data(),
+                     head_dim,
+                     key,
+                     next,
+                     kPageTokens,
+                     head_dim,
+                     false,
+                     scores,
+                     kAttentionBlockTokens);
       return;
     }
     convert(key, head_dim * kPageTokens, workspace.tile.data());
     if (rotation.cosine != nullptr) {
       rotate_tile(rotation, head_dim, page, workspace.tile.data());
     }
-    multiply(tile.m(),
-             workspace.query.data(),
-             head_dim,
-             workspace.tile.data(),
-             kPageTokens,
-             head_dim,
-             false,
-             scores,
-             kAttentionBlockTokens);
+    multiply<false>(tile.m(),
+                    workspace.query.data(),
+                    head_dim,
+                    workspace.tile.data(),
+                    next,
+                    kPageTokens,
+                    head_dim,
+                    false,
+                    scores,
+                    kAttentionBlockTokens);
   });
 }
 
@@ -362,32 +408,35 @@ void weigh_page(const Tile& tile,
                 int64_t first,
                 int64_t end,
                 bool resume,
+                const std::byte* next,
                 Workspace& workspace) {
   const int64_t head_dim = tile.attention.shape.head_dim;
-  with_page(tile, page, [&](const auto*, const auto* value) HWY_ATTR {
+  with_elements(tile, page, Part::kValue, [&](const auto* value) HWY_ATTR {
     const float* weights = workspace.scores.data() + place * kPageTokens + first;
     if (tile.m() < kConvertRows) {
-      multiply(tile.m(),
-               weights,
-               kAttentionBlockTokens,
-               value + first * head_dim,
-               head_dim,
-               end - first,
-               resume,
-               workspace.block_values.data(),
-               head_dim);
+      multiply<true>(tile.m(),
+                     weights,
+                     kAttentionBlockTokens,
+                     value + first * head_dim,
+                     next,
+                     head_dim,
+                     end - first,
+                     resume,
+                     workspace.block_values.data(),
+                     head_dim);
       return;
     }
     convert(value + first * head_dim, (end - first) * head_dim, workspace.tile.data());
-    multiply(tile.m(),
-             weights,
-             kAttentionBlockTokens,
-             workspace.tile.data(),
-             head_dim,
-             end - first,
-             resume,
-             workspace.block_values.data(),
-             head_dim);
+    multiply<false>(tile.m(),
+                    weights,
+                    kAttentionBlockTokens,
+                    workspace.tile.data(),
+                    next,
+                    head_dim,
+                    end - first,
+                    resume,
+                    workspace.block_values.data(),
+                    head_dim);
   });
 }
 
@@ -403,8 +452,9 @@ RowState weigh_scores(float* scores, int64_t begin, int64_t end, int64_t first, 
   return {largest, exponentiate(scores + begin, end - begin, largest), false};
 }
 
-// Softmax and weighted values of one block of 256 tokens: block_states, block_values.
-void attend_block(const Tile& tile, int64_t block, Workspace& workspace) {
+// Softmax and weighted values of one block of 256 tokens: block_states, block_values. `next`: what
+// this thread reads after it, null where that is not known.
+void attend_block(const Tile& tile, int64_t block, const std::byte* next, Workspace& workspace) {
   const int64_t first_page = block * kBlockPages;
   const int64_t first_token = block * kAttentionBlockTokens;
   // Places of the block: tokens [skipped, tokens) are seen by some row, pages [first_place, pages)
@@ -414,7 +464,13 @@ void attend_block(const Tile& tile, int64_t block, Workspace& workspace) {
   const int64_t first_place = skipped / kPageTokens;
   const int64_t pages = (tokens + kPageTokens - 1) / kPageTokens;
   for (int64_t place = first_place; place < pages; ++place) {
-    score_page(tile, first_page + place, place, workspace);
+    const bool last = place + 1 == pages;
+    score_page(tile,
+               first_page + place,
+               place,
+               last ? address_of(tile, first_page + first_place, Part::kValue)
+                    : address_of(tile, first_page + place + 1, Part::kKey),
+               workspace);
   }
   const float softcap = tile.attention.shape.softcap;
   for (int64_t m = 0; m < tile.m(); ++m) {
@@ -436,12 +492,15 @@ void attend_block(const Tile& tile, int64_t block, Workspace& workspace) {
     // Places outside [skipped, tokens) hold whatever the page held before: never multiplied, not
     // even by zero.
     const int64_t page_token = place * kPageTokens;
+    const int64_t following = first_page + std::min(place + 1, pages - 1);
     weigh_page(tile,
                first_page + place,
                place,
                std::max<int64_t>(skipped - page_token, 0),
                std::min(kPageTokens, tokens - page_token),
                place > first_place,
+               place + 1 == pages && next != nullptr ? next
+                                                     : address_of(tile, following, Part::kValue),
                workspace);
   }
 }
@@ -472,7 +531,7 @@ void attend_tile(const Tile& tile, Workspace& workspace) {
   workspace.prepare(tile.m(), head_dim);
   gather_query(tile, workspace);
   for (int64_t block = first_block(tile); block < end_block(tile); ++block) {
-    attend_block(tile, block, workspace);
+    attend_block(tile, block, nullptr, workspace);
     for (int64_t m = 0; m < tile.m(); ++m) {
       merge(workspace.states[static_cast<size_t>(m)],
             workspace.values.data() + m * head_dim,
@@ -498,12 +557,13 @@ struct SplitPartials {
 
 void run_split_item(const Tile& tile,
                     const SplitItem& item,
+                    const std::byte* next,
                     Workspace& workspace,
                     SplitPartials& partials) {
   const int64_t head_dim = tile.attention.shape.head_dim;
   workspace.prepare(tile.m(), head_dim);
   gather_query(tile, workspace);
-  attend_block(tile, item.block, workspace);
+  attend_block(tile, item.block, next, workspace);
   std::copy_n(workspace.block_states.data(), tile.m(), partials.states.data() + item.state_offset);
   std::copy_n(workspace.block_values.data(),
               tile.m() * head_dim,
@@ -570,13 +630,25 @@ void attend(const PagedAttention& attention, std::span<const AttentionSequence> 
   auto& split_partials = partials;
   const auto num_whole = static_cast<int64_t>(whole.size());
   const auto num_items = static_cast<int64_t>(items.size());
-  core::parallel_items(num_whole + num_items, [&](int64_t item) {
+  // Neighbouring blocks go to one thread, which fetches the second while it works on the first.
+  constexpr int64_t kPartsPerThread = 8;
+  const int64_t grain =
+      num_whole > 0 ? 1 : std::max<int64_t>(1, num_items / (core::num_threads() * kPartsPerThread));
+  core::parallel_items(num_whole + num_items, grain, [&](int64_t item) {
     if (item < num_whole) {
       attend_tile(whole_tiles[static_cast<size_t>(num_whole - 1 - item)], workspace);
-    } else {
-      const SplitItem& part = split_items[static_cast<size_t>(item - num_whole)];
-      run_split_item(split_tiles[static_cast<size_t>(part.tile)], part, workspace, split_partials);
+      return;
     }
+    const SplitItem& part = split_items[static_cast<size_t>(item - num_whole)];
+    const std::byte* next = nullptr;
+    if (item + 1 < num_whole + num_items) {
+      const SplitItem& following = split_items[static_cast<size_t>(item + 1 - num_whole)];
+      const Tile& tile = split_tiles[static_cast<size_t>(following.tile)];
+      const int64_t page = std::max(following.block * kBlockPages, tile.begin / kPageTokens);
+      next = address_of(tile, page, Part::kKey);
+    }
+    run_split_item(
+        split_tiles[static_cast<size_t>(part.tile)], part, next, workspace, split_partials);
   });
   int64_t offset = 0;
   for (const Tile& tile : split) {

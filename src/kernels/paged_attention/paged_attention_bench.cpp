@@ -17,8 +17,8 @@ namespace {
 
 using core::TensorType;
 
-// Pages of random f16 keys and values; four layers of them, so that none stays in the cache.
-constexpr int64_t kLayers = 4;
+// Pages of random f16 keys and values, of so many layers that none stays in the cache.
+constexpr int64_t kLayers = 30;
 
 struct Text {
   AttentionShape shape;
