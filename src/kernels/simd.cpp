@@ -1,3 +1,4 @@
+#define HWY_WANT_AVX3_DL  // all that any kernel has
 #include "kernels/simd.h"
 
 #include <algorithm>

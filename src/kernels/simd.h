@@ -5,7 +5,8 @@
 
 // AVX2 and AVX-512 are what machines of the last decade have. An older one runs Highway's emulated
 // 128-bit vectors: correct, slow, and without fused multiply-add, so with other bits.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL)
+// Highway compiles for AVX-512 with VNNI (integer products) only where HWY_WANT_AVX3_DL asks for it.
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
 
 #include <string>
 #include <string_view>
@@ -13,8 +14,8 @@
 
 namespace adze::kernels {
 
-// Names of the instruction sets that this CPU and this build both have, best first: "AVX3" (which
-// is AVX-512), "AVX2".
+// Names of the instruction sets that this CPU and this build both have, best first: "AVX3_DL"
+// (AVX-512 with VNNI), "AVX3" (AVX-512), "AVX2".
 std::vector<std::string> supported_isas();
 std::string active_isa();
 // For tests and comparisons (ADZE_ISA): kernels use at most this one. Throws InvalidOption.

@@ -23,6 +23,12 @@ constexpr Floats kFloats;
 constexpr int kLanes = static_cast<int>(hn::MaxLanes(kFloats));
 constexpr int kParts = 16 / kLanes;  // vectors that make 16 lanes
 
+// Brings a line into the second-level cache. The first level's few outstanding misses are left to
+// the loads: fetching into it cut decode attention by a sixth.
+HWY_INLINE void fetch_ahead(const void* address) {
+  __builtin_prefetch(address, 0, 2);
+}
+
 // 16 running sums whatever the vector width, added up in rising order: AVX2 and AVX-512 agree.
 template <class Total = float>
 HWY_INLINE Total sum_of_sixteen(const Vector (&parts)[kParts]) {

@@ -28,18 +28,14 @@ constexpr Codes each_byte(uint64_t byte) {
   return byte * 0x0101010101010101;
 }
 
-// Their low `bits` bits as a string, the first column's lowest.
-uint64_t join_codes(Codes codes, int64_t bits) {
+// Their low nibbles in one word, the first column's lowest.
+uint32_t join_nibbles(Codes codes) {
   constexpr uint64_t kPairs = 0x00FF00FF00FF00FF;
   constexpr uint64_t kQuads = 0x0000FFFF0000FFFF;
-  codes &= each_byte((1U << bits) - 1);
-  codes = (codes & kPairs) | (codes >> 8 & kPairs) << bits;
-  codes = (codes & kQuads) | (codes >> 16 & kQuads) << (2 * bits);
-  return (codes & 0xFFFFFFFF) | codes >> 32 << (4 * bits);
-}
-
-uint32_t join_nibbles(Codes codes) {
-  return static_cast<uint32_t>(join_codes(codes, 4));
+  codes &= each_byte(15);
+  codes = (codes & kPairs) | (codes >> 8 & kPairs) << 4;
+  codes = (codes & kQuads) | (codes >> 16 & kQuads) << 8;
+  return static_cast<uint32_t>((codes & 0xFFFFFFFF) | codes >> 32 << 16);
 }
 
 // 8 columns' fields of `mask` that start at bit `shift` of 8 bytes.
@@ -100,6 +96,18 @@ template <>
 struct Form<TensorType::kQ5_0> : LegacyForm<1, 1> {};
 template <>
 struct Form<TensorType::kQ5_1> : LegacyForm<2, 1> {};
+
+// Stored: scale | values [32] i8.
+template <>
+struct Form<TensorType::kQ8_0> {
+  static void header(const std::byte* stored, const Header& header) {
+    header.put_halves(0, stored);
+  }
+  static Codes codes(const std::byte* stored, int64_t, int64_t group) {
+    static_assert(kQ8Zero == 0x80);  // added by turning the sign bit
+    return load<uint64_t>(stored + 2 + group * 8) ^ each_byte(0x80);
+  }
+};
 
 // Stored: 16 bytes of sub-scale (low nibble) and sub-minimum | pairs [64] | scale | minimum. In
 // each half of 128 columns, column c has its pair in byte c % 32, at bits 2 * (c / 32).
@@ -206,28 +214,16 @@ struct Form<TensorType::kIQ4_XS> {
   }
 };
 
-// The words of 32 columns.
-template <int64_t bits>
-void arrange(const uint64_t (&groups)[4], uint32_t (&words)[bits]) {
-  const auto low = [&](int64_t group) { return static_cast<uint32_t>(groups[group]); };
-  if constexpr (bits == 2) {
-    words[0] = low(0) | low(1) << 16;
-    words[1] = low(2) | low(3) << 16;
-  } else if constexpr (bits == 3) {
-    words[0] = low(0) | low(3) << 24;
-    words[1] = low(1) | low(3) >> 8 << 24;
-    words[2] = low(2) | low(3) >> 16 << 24;
-  } else {
-    const auto rest = [&](int64_t group) { return static_cast<uint32_t>(groups[group] >> 32); };
-    for (int64_t group = 0; group < 4; ++group) {
-      words[group] = low(group);
-    }
-    if constexpr (bits == 5) {
-      words[4] = rest(0) | rest(1) << 8 | rest(2) << 16 | rest(3) << 24;
-    } else if constexpr (bits == 6) {
-      words[4] = rest(0) | rest(1) << 16;
-      words[5] = rest(2) | rest(3) << 16;
-    }
+// Adds a group's bits from `shift` on to a plane of `bits` bits.
+void put_in_plane(Codes codes, int64_t group, int64_t shift, int64_t bits, uint32_t* words) {
+  for (int64_t half = 0; half < 2; ++half) {
+    constexpr uint64_t kPairs = 0x00FF00FF00FF00FF;
+    const uint64_t spread = codes >> (half * 8) & kPairs;  // columns half, half + 2, ...
+    const uint64_t joined = spread | spread >> 8;
+    const auto quad = static_cast<uint32_t>((joined & 0xFFFF) | (joined >> 16 & 0xFFFF0000));
+    const uint32_t field = quad >> shift & static_cast<uint32_t>(each_byte((1U << bits) - 1));
+    const int64_t place = (group * 2 + half) * bits;
+    words[place / 8] |= field << (place % 8);
   }
 }
 
@@ -244,12 +240,15 @@ void pack_codes(int64_t columns, PanelRows rows, std::byte* panel) {
       stored += block * kStoredBytes;
       Form<type>::header(stored, Header{panel, lane});
       for (int64_t part = 0; part < kForm.columns / 32; ++part) {
-        uint64_t groups[4];
+        constexpr int64_t kLow = low_bits(kForm.code_bits);
+        uint32_t words[kForm.code_bits] = {};
         for (int64_t group = 0; group < 4; ++group) {
-          groups[group] = join_codes(Form<type>::codes(stored, part, group), kForm.code_bits);
+          const Codes codes = Form<type>::codes(stored, part, group);
+          put_in_plane(codes, group, 0, kLow, words);
+          if constexpr (kLow < kForm.code_bits) {
+            put_in_plane(codes, group, kLow, kForm.code_bits - kLow, words + kLow);
+          }
         }
-        uint32_t words[kForm.code_bits];
-        arrange<kForm.code_bits>(groups, words);
         std::byte* target = panel + kForm.header_bytes + part * code_bytes(kForm) + lane * 4;
         for (int64_t word = 0; word < kForm.code_bits; ++word) {
           std::memcpy(target + word * 64, words + word, 4);
@@ -273,30 +272,17 @@ void pack_plain(int64_t element_bytes, int64_t columns, PanelRows rows, std::byt
   }
 }
 
-void pack_q8_0(int64_t columns, PanelRows rows, std::byte* panel) {
-  for (int64_t block = 0; block < columns / 32; ++block) {
-    for (size_t lane = 0; lane < rows.size(); ++lane) {
-      if (rows[lane] == nullptr) {
-        continue;
-      }
-      const std::byte* stored = rows[lane] + block * 34;
-      std::memcpy(panel + lane * 2, stored, 2);
-      for (size_t column = 0; column < 32; ++column) {
-        panel[32 + column * 16 + lane] = stored[2 + column];
-      }
-    }
-    panel += 32 + 32 * 16;
-  }
-}
-
 }  // namespace
+
+bool has_int8_products(TensorType type) {
+  return panel_form(type).columns != 0;
+}
 
 bool has_packed_form(TensorType type) {
   switch (type) {
     case TensorType::kF32:
     case TensorType::kF16:
     case TensorType::kBF16:
-    case TensorType::kQ8_0:
       return true;
     default:
       return panel_form(type).columns != 0;
@@ -321,7 +307,7 @@ void pack_panel(TensorType type,
     case TensorType::kBF16:
       return pack_plain(2, columns, rows, panel);
     case TensorType::kQ8_0:
-      return pack_q8_0(columns, rows, panel);
+      return pack_codes<TensorType::kQ8_0>(columns, rows, panel);
     case TensorType::kQ4_0:
       return pack_codes<TensorType::kQ4_0>(columns, rows, panel);
     case TensorType::kQ4_1:

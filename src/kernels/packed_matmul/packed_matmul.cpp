@@ -9,7 +9,9 @@
 
 #include "core/check.h"
 #include "core/parallel.h"
+#include "kernels/packed_matmul/int8_matmul.h"
 #include "kernels/packed_matmul/panel_layout.h"
+#include "kernels/packed_matmul/panel_tiles.h"
 #include "kernels/simd.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -17,7 +19,6 @@
 // The loop over targets comes first.
 // clang-format off
 #include <hwy/foreach_target.h>
-#include <hwy/cache_control.h>
 #include "kernels/vectors-inl.h"
 #include "kernels/packed_matmul/panel_readers-inl.h"
 // clang-format on
@@ -98,7 +99,7 @@ HWY_NOINLINE void direct_tile(const float* x,
       // fetched by hand: its same block, kPanels panels ahead.
       const uint8_t* next = panels + (kPanels + p) * bytes + block * bytes / blocks;
       for (int64_t line = 0; line < bytes / blocks; line += 64) {
-        hwy::Prefetch(next + line);
+        fetch_ahead(next + line);
       }
     }
     for (int group = 0; group < 4; ++group) {
@@ -338,39 +339,13 @@ HWY_INLINE void with_type(TensorType type, Body&& body) {
   core::check(false, "no packed form of ", core::info(type).name);
 }
 
-// Splits the panel tiles of all outputs evenly over threads and calls
-// body(output, first panel, end panel) for each run of consecutive panels of one output.
-template <class Body>
-void for_panels(std::span<const MatmulOutput> outputs, Body&& body) {
-  int64_t tiles = 0;
-  const auto tile_count = [](const MatmulOutput& output) {
-    return (output.weight.outputs + kTileOutputs - 1) / kTileOutputs;
-  };
-  for (const MatmulOutput& output : outputs) {
-    tiles += tile_count(output);
-  }
-  core::parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
-    int64_t first = 0;  // number of this output's first tile
-    for (const MatmulOutput& output : outputs) {
-      const int64_t count = tile_count(output);
-      const int64_t from = std::max(begin, first) - first;
-      const int64_t to = std::min(end, first + count) - first;
-      if (from < to) {
-        const int64_t panels = (output.weight.outputs + 15) / 16;
-        body(output, from * kTilePanels, std::min(to * kTilePanels, panels));
-      }
-      first += count;
-    }
-  });
-}
-
 void matmul(const float* x,
             int64_t rows,
             int64_t columns,
             std::span<const MatmulOutput> outputs,
             std::vector<float>& packed_x) {
   if (rows <= kDirectRows) {
-    for_panels(outputs, [&](const MatmulOutput& output, int64_t begin, int64_t end) {
+    for_panels(outputs, kTilePanels, [&](const MatmulOutput& output, int64_t begin, int64_t end) {
       with_type(output.weight.type,
                 [&](auto type) { direct_rows<type.value>(x, rows, columns, output, begin, end); });
     });
@@ -383,7 +358,7 @@ void matmul(const float* x,
       pack_x_tile(x, rows, columns, tile, packed_x.data());
     }
   });
-  for_panels(outputs, [&](const MatmulOutput& output, int64_t begin, int64_t end) {
+  for_panels(outputs, kTilePanels, [&](const MatmulOutput& output, int64_t begin, int64_t end) {
     static thread_local std::vector<float> weights;
     weights.resize(static_cast<size_t>(std::min(columns, kTileDepth) * kTileOutputs));
     with_type(output.weight.type, [&](auto type) {
@@ -409,6 +384,24 @@ namespace adze::kernels {
 
 HWY_EXPORT(matmul);
 
+namespace {
+
+// Calls body(arithmetic, the outputs that have it) for each run of neighbours that agree.
+template <class Body>
+void for_each_arithmetic(std::span<const MatmulOutput> outputs, Body&& body) {
+  while (!outputs.empty()) {
+    const Arithmetic arithmetic = outputs.front().weight.arithmetic;
+    const auto end = std::find_if(outputs.begin(), outputs.end(), [&](const MatmulOutput& output) {
+      return output.weight.arithmetic != arithmetic;
+    });
+    const auto count = static_cast<size_t>(end - outputs.begin());
+    body(arithmetic, outputs.first(count));
+    outputs = outputs.subspan(count);
+  }
+}
+
+}  // namespace
+
 void packed_matmul(const float* x,
                    int64_t rows,
                    int64_t columns,
@@ -424,9 +417,19 @@ void packed_matmul(const float* x,
                 columns);
     const int64_t unit = std::max(panel_form(output.weight.type).columns, kBlockColumns);
     core::check(columns % unit == 0, "columns % ", unit, ", got ", columns);
+    core::check(output.weight.arithmetic == Arithmetic::kF32 ||
+                    has_int8_products(output.weight.type),
+                "a type of codes for integer products, got ",
+                core::info(output.weight.type).name);
   }
   static thread_local std::vector<float> packed_x;
-  HWY_DYNAMIC_DISPATCH(matmul)(x, rows, columns, outputs, packed_x);
+  for_each_arithmetic(outputs, [&](Arithmetic arithmetic, std::span<const MatmulOutput> some) {
+    if (arithmetic == Arithmetic::kInt8) {
+      int8_matmul(x, rows, columns, some);
+    } else {
+      HWY_DYNAMIC_DISPATCH(matmul)(x, rows, columns, some, packed_x);
+    }
+  });
 }
 
 }  // namespace adze::kernels

@@ -42,12 +42,17 @@ std::vector<std::byte> random_panels(TensorType type, int64_t outputs, int64_t c
   return panels;
 }
 
-void multiply(benchmark::State& state, TensorType type, int64_t rows, int64_t outputs) {
+void multiply(benchmark::State& state,
+              TensorType type,
+              Arithmetic arithmetic,
+              int64_t rows,
+              int64_t outputs) {
   const int64_t columns = 2048;
   const auto panels = random_panels(type, outputs, columns);
   const std::vector<float> x(static_cast<size_t>(rows * columns), 0.5F);
   std::vector<float> y(static_cast<size_t>(rows * outputs));
-  const MatmulOutput output{{type, outputs, columns, panels.data()}, y.data(), outputs};
+  const MatmulOutput output{
+      {type, outputs, columns, panels.data(), arithmetic}, y.data(), outputs};
   const double read_peak = peaks().read_bytes_per_second;
   const double flop_peak = peaks().flops_per_second;
   for (auto _ : state) {
@@ -65,6 +70,7 @@ void multiply(benchmark::State& state, TensorType type, int64_t rows, int64_t ou
   } else {
     const double flops = 2.0 * static_cast<double>(rows * outputs * columns);
     state.counters["GFLOP/s"] = rate(flops / 1e9);
+    // Of the f32 peak: over 1 where integers do the work.
     state.counters["share"] = rate(flops / flop_peak);
   }
 }
@@ -93,10 +99,16 @@ void pack(benchmark::State& state, TensorType type) {
     const std::string name(core::info(*type).name);
     for (const int64_t rows : {1, 8, 512}) {
       const int64_t outputs = rows == 512 ? 2048 : 65536;
-      benchmark::RegisterBenchmark(
-          ("packed_matmul/" + name + "/rows:" + std::to_string(rows)).c_str(),
-          [type, rows, outputs](benchmark::State& state) { multiply(state, *type, rows, outputs); })
-          ->UseRealTime();
+      for (const auto arithmetic : {Arithmetic::kF32, Arithmetic::kInt8}) {
+        if (arithmetic == Arithmetic::kInt8 && !has_int8_products(*type)) {
+          continue;
+        }
+        const std::string suffix = arithmetic == Arithmetic::kInt8 ? "/int8" : "";
+        benchmark::RegisterBenchmark(
+            ("packed_matmul/" + name + suffix + "/rows:" + std::to_string(rows)).c_str(),
+            [=](benchmark::State& state) { multiply(state, *type, arithmetic, rows, outputs); })
+            ->UseRealTime();
+      }
     }
     benchmark::RegisterBenchmark(("pack_panel/" + name).c_str(),
                                  [type](benchmark::State& state) { pack(state, *type); });

@@ -114,6 +114,12 @@ std::vector<float> random_floats(int64_t count, core::Rng& rng) {
   return values;
 }
 
+// The same weights, to be multiplied by 8-bit integers.
+Packed with_int8(Packed packed) {
+  packed.matrix.arithmetic = Arithmetic::kInt8;
+  return packed;
+}
+
 std::vector<float> run(const Packed& packed, const std::vector<float>& x, int64_t rows) {
   std::vector<float> y(static_cast<size_t>(rows * packed.matrix.outputs), NAN);
   const MatmulOutput output{packed.matrix, y.data(), packed.matrix.outputs};
@@ -137,6 +143,11 @@ constexpr TensorType kTypes[] = {TensorType::kF32,
                                  TensorType::kIQ4_NL,
                                  TensorType::kIQ4_XS};
 
+std::vector<Arithmetic> arithmetics_of(TensorType type) {
+  return has_int8_products(type) ? std::vector{Arithmetic::kF32, Arithmetic::kInt8}
+                                 : std::vector{Arithmetic::kF32};
+}
+
 class PackedMatmulTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override { force_isa(GetParam()); }
@@ -152,17 +163,21 @@ TEST_P(PackedMatmulTest, AgreesWithTheReference) {
     const int64_t unit = core::info(type).block_elements == 256 ? 256 : 32;
     for (const int64_t outputs : {1, 16, 33, 48}) {
       for (const int64_t columns : {unit, 3 * unit, unit == 32 ? int64_t{1120} : int64_t{1280}}) {
-        const Packed packed = random_matrix(type, outputs, columns, rng);
-        for (const int64_t rows : {1, 2, 3, 7, 9, 13, 19}) {
-          const auto x = random_floats(rows * columns, rng);
-          const auto fast = run(packed, x, rows);
-          std::vector<float> slow(fast.size());
-          const MatmulOutput output{packed.matrix, slow.data(), outputs};
-          packed_matmul_reference(x.data(), rows, columns, {&output, 1});
-          for (size_t i = 0; i < fast.size(); ++i) {
-            // f32 sums of up to 1280 products of magnitude up to 8
-            ASSERT_NEAR(fast[i], slow[i], 2e-3) << core::info(type).name << ' ' << outputs << 'x'
-                                                << columns << " rows " << rows << " at " << i;
+        Packed packed = random_matrix(type, outputs, columns, rng);
+        for (const Arithmetic arithmetic : arithmetics_of(type)) {
+          packed.matrix.arithmetic = arithmetic;
+          for (const int64_t rows : {1, 2, 3, 7, 9, 13, 19, 33}) {
+            const auto x = random_floats(rows * columns, rng);
+            const auto fast = run(packed, x, rows);
+            std::vector<float> slow(fast.size());
+            const MatmulOutput output{packed.matrix, slow.data(), outputs};
+            packed_matmul_reference(x.data(), rows, columns, {&output, 1});
+            for (size_t i = 0; i < fast.size(); ++i) {
+              // f32 sums of up to 1280 products of magnitude up to 8
+              ASSERT_NEAR(fast[i], slow[i], 2e-3)
+                  << core::info(type).name << ' ' << outputs << 'x' << columns << " rows " << rows
+                  << " at " << i << " arithmetic " << static_cast<int>(arithmetic);
+            }
           }
         }
       }
@@ -174,20 +189,23 @@ TEST_P(PackedMatmulTest, BitsOfARowDependOnNothingElse) {
   core::Rng rng(2);
   for (const TensorType type : kTypes) {
     const int64_t columns = 1280;
-    const Packed packed = random_matrix(type, 72, columns, rng);
+    Packed packed = random_matrix(type, 72, columns, rng);
     const auto x = random_floats(30 * columns, rng);
-    core::set_num_threads(1);
-    const auto whole = run(packed, x, 30);
-    for (const int threads : {1, 2}) {
-      core::set_num_threads(threads);
-      for (const int64_t rows : {1, 2, 4, 7, 8, 11, 25}) {
-        for (int64_t first = 0; first + rows <= 30; first += 11) {
-          const std::vector<float> part(x.begin() + first * columns,
-                                        x.begin() + (first + rows) * columns);
-          const auto y = run(packed, part, rows);
-          ASSERT_EQ(0, std::memcmp(y.data(), whole.data() + first * 72, y.size() * 4))
-              << core::info(type).name << " rows " << rows << " from " << first << " threads "
-              << threads;
+    for (const Arithmetic arithmetic : arithmetics_of(type)) {
+      packed.matrix.arithmetic = arithmetic;
+      core::set_num_threads(1);
+      const auto whole = run(packed, x, 30);
+      for (const int threads : {1, 2}) {
+        core::set_num_threads(threads);
+        for (const int64_t rows : {1, 2, 4, 7, 8, 11, 25}) {
+          for (int64_t first = 0; first + rows <= 30; first += 11) {
+            const std::vector<float> part(x.begin() + first * columns,
+                                          x.begin() + (first + rows) * columns);
+            const auto y = run(packed, part, rows);
+            ASSERT_EQ(0, std::memcmp(y.data(), whole.data() + first * 72, y.size() * 4))
+                << core::info(type).name << " rows " << rows << " from " << first << " threads "
+                << threads << " arithmetic " << static_cast<int>(arithmetic);
+          }
         }
       }
     }
@@ -200,15 +218,39 @@ TEST_P(PackedMatmulTest, SeveralWeightsShareOneCall) {
   const Packed second = random_matrix(TensorType::kQ8_0, 17, 64, rng);
   for (const int64_t rows : {1, 20}) {
     const auto x = random_floats(rows * 64, rng);
-    std::vector<float> y(static_cast<size_t>(rows * 65));
-    const MatmulOutput outputs[] = {{first.matrix, y.data(), 65},
-                                    {second.matrix, y.data() + 48, 65}};
+    std::vector<float> y(static_cast<size_t>(rows * 113));
+    const MatmulOutput outputs[] = {{first.matrix, y.data(), 113},
+                                    {second.matrix, y.data() + 48, 113},
+                                    {with_int8(first).matrix, y.data() + 65, 113}};
     packed_matmul(x.data(), rows, 64, outputs);
     const auto expected_first = run(first, x, rows);
     const auto expected_second = run(second, x, rows);
+    const auto expected_third = run(with_int8(first), x, rows);
     for (int64_t r = 0; r < rows; ++r) {
-      EXPECT_EQ(0, std::memcmp(y.data() + r * 65, expected_first.data() + r * 48, 48 * 4));
-      EXPECT_EQ(0, std::memcmp(y.data() + r * 65 + 48, expected_second.data() + r * 17, 17 * 4));
+      const float* row = y.data() + r * 113;
+      EXPECT_EQ(0, std::memcmp(row, expected_first.data() + r * 48, 48 * 4));
+      EXPECT_EQ(0, std::memcmp(row + 48, expected_second.data() + r * 17, 17 * 4));
+      EXPECT_EQ(0, std::memcmp(row + 65, expected_third.data() + r * 48, 48 * 4));
+    }
+  }
+}
+
+TEST_P(PackedMatmulTest, WhatIsNotFiniteShows) {
+  core::Rng rng(5);
+  for (const TensorType type : {TensorType::kQ4_1, TensorType::kQ6_K, TensorType::kQ8_0}) {
+    for (const Arithmetic arithmetic : arithmetics_of(type)) {
+      Packed packed = random_matrix(type, 16, 256, rng);
+      packed.matrix.arithmetic = arithmetic;
+      for (const float value : {NAN, INFINITY, -INFINITY}) {
+        for (const int64_t rows : {1, 20}) {
+          auto x = random_floats(rows * 256, rng);
+          x[100] = value;
+          const auto y = run(packed, x, rows);
+          for (size_t i = 0; i < y.size(); ++i) {
+            ASSERT_EQ(std::isfinite(y[i]), i >= 16) << i;  // of the first row, all
+          }
+        }
+      }
     }
   }
 }
@@ -229,6 +271,19 @@ TEST(PackedMatmul, APanelTakesTheBytesOfItsStoredRows) {
   }
 }
 
+TEST(PackedMatmul, RoundsToTheNearestMultipleOfABlocksScale) {
+  std::vector<float> x(64, 0.0F);
+  x[3] = -254;  // scale 2
+  x[4] = 3.5F;  // 1.75 steps
+  x[5] = 5.0F;  // 2.5 steps: to the even one
+  std::vector<float> rounded(64);
+  round_to_int8_reference(x.data(), 64, rounded.data());
+  EXPECT_EQ(rounded[3], -254);
+  EXPECT_EQ(rounded[4], 4);
+  EXPECT_EQ(rounded[5], 4);
+  EXPECT_EQ(rounded[40], 0);  // a block of zeros
+}
+
 TEST(PackedMatmul, WideRegistersGiveTheBitsOfAvx2) {
   const auto isas = supported_isas();
   if (isas.front() == "AVX2" || isas.size() < 2) {
@@ -236,13 +291,21 @@ TEST(PackedMatmul, WideRegistersGiveTheBitsOfAvx2) {
   }
   core::Rng rng(4);
   for (const TensorType type : kTypes) {
-    const Packed packed = random_matrix(type, 40, 512, rng);
+    Packed packed = random_matrix(type, 40, 512, rng);
     const auto x = random_floats(20 * 512, rng);
-    force_isa("AVX2");
-    const auto narrow = run(packed, x, 20);
-    force_isa(isas.front());
-    EXPECT_EQ(narrow, run(packed, x, 20)) << core::info(type).name;
+    for (const Arithmetic arithmetic : arithmetics_of(type)) {
+      packed.matrix.arithmetic = arithmetic;
+      for (const int64_t rows : {1, 3, 20}) {
+        force_isa("AVX2");
+        const auto narrow = run(packed, x, rows);
+        for (const auto& isa : isas) {
+          force_isa(isa);
+          EXPECT_EQ(narrow, run(packed, x, rows)) << core::info(type).name << ' ' << isa;
+        }
+      }
+    }
   }
+  force_isa(isas.front());
 }
 
 }  // namespace

@@ -3,12 +3,11 @@
 // "16 x T" is one value a row, the rows being the lanes of a vector; a word is 16 x u32.
 //
 //   f32 f16 bf16   a column: 16 x T
-//   q8_0           scale 16 x f16 | a column: 16 x i8
 //
 // The others hold a header, then for each 32 columns the words of their codes:
 //
 //   q4_0 q5_0      scale 16 x f16
-//   iq4_nl
+//   q8_0 iq4_nl
 //   q4_1 q5_1      scale 16 x f16 | minimum 16 x f16
 //   q6_k           scale 16 x f16 | sub-scales 16 of 16 x i8
 //   q2_k           scale 16 x f16 | minimum 16 x f16 | 2 words: nibbles of the 16 sub-scales |
@@ -21,13 +20,13 @@
 //   iq4_xs         scale 16 x f16 | a word: low nibbles of the 8 sub-scales | 16 x u16: their high
 //                  pairs
 //
-// Codes of n bits take n words for 32 columns. Those of 8 columns ("group" 0 to 3) are a string of
-// 8 n bits in a lane, column c's code at bit n c:
+// Codes of n bits take n words for 32 columns, in one or two planes: the low 2, 4 or 8 bits of each
+// code, then its upper 1 or 2. Eight "quads" of four columns make the 32: byte j of quad q is column
+// 8 (q / 2) + 2 j + q % 2. In a plane of b bits, quad q is the b bits of each byte from bit
+// b q % 8 on in word b q / 8. So four columns of a row are one shift and one mask away from the
+// bytes that integer products want.
 //
-//   n = 2          group g is half g % 2 of word g / 2
-//   n = 3          groups 0 to 2 are the low 24 bits of words 0 to 2, group 3 is their top bytes
-//   n = 4 5 6      word g is the first 32 bits of group g; the rest fills field g of the words from
-//                  word 4 on, fields of 8 (n - 4) bits
+// q8_0's codes are its values plus 128.
 
 #include <cstdint>
 
@@ -49,6 +48,8 @@ constexpr PanelForm panel_form(core::TensorType type) {
     case core::TensorType::kQ4_0:
     case core::TensorType::kIQ4_NL:
       return {32, 32, 4};
+    case core::TensorType::kQ8_0:
+      return {32, 32, 8};
     case core::TensorType::kQ4_1:
       return {32, 64, 4};
     case core::TensorType::kQ5_0:
@@ -72,6 +73,15 @@ constexpr PanelForm panel_form(core::TensorType type) {
   }
 }
 
+// Bits of the low plane; the rest are in the upper one.
+constexpr int64_t low_bits(int64_t code_bits) {
+  return code_bits == 3 ? 2 : code_bits == 5 || code_bits == 6 ? 4 : code_bits;
+}
+// The column, of 32, of byte `byte` of quad `quad`.
+constexpr int64_t quad_column(int64_t quad, int64_t byte) {
+  return quad / 2 * 8 + byte * 2 + quad % 2;
+}
+
 // Bytes of the codes of 32 columns, and of a block.
 constexpr int64_t code_bytes(const PanelForm& form) {
   return form.code_bits * 64;
@@ -84,6 +94,7 @@ constexpr int64_t block_bytes(const PanelForm& form) {
 constexpr uint8_t kIq4Values[16] = {
     1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 constexpr int kIq4Zero = 128;
+constexpr int kQ8Zero = 128;
 
 // Bytes of 16 rows of `columns` values: the same in a panel as in the file.
 inline int64_t panel_bytes(core::TensorType type, int64_t columns) {

@@ -81,77 +81,6 @@ class PlainReader {
   const uint8_t* group_;
 };
 
-class ByteReader {
- public:
-  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
-    const uint8_t* start = panel + block * (32 + 32 * 16);
-    for (int v = 0; v < kVectors; ++v) {
-      scale_[v] = load_halves(start, v);
-    }
-    bytes_ = start + 32;
-  }
-  HWY_INLINE void group(int index) { group_ = bytes_ + index * 8 * 16; }
-  template <int column>
-  HWY_INLINE Vector weight(int vector) const {
-    return hn::Mul(scale_[vector], load_bytes(group_ + column * 16, vector));
-  }
-
- private:
-  Vector scale_[kVectors];
-  const uint8_t* bytes_;
-  const uint8_t* group_;
-};
-
-// The codes of a group: the first 32 bits of its string, and the rest.
-template <int bits>
-class BitCodes {
- public:
-  HWY_INLINE void group(const uint8_t* words, int index) {
-    for (int v = 0; v < kVectors; ++v) {
-      if constexpr (bits == 2) {
-        first_[v] = hn::ShiftRightSame(load_words(words + index / 2 * 64, v), index % 2 * 16);
-      } else if constexpr (bits == 3) {
-        first_[v] = index < 3 ? load_words(words + index * 64, v) : top_bytes(words, v);
-      } else {
-        first_[v] = load_words(words + index * 64, v);
-      }
-      if constexpr (bits == 5) {
-        rest_[v] = hn::ShiftRightSame(load_words(words + 4 * 64, v), index * 8);
-      } else if constexpr (bits == 6) {
-        const WordVector word = load_words(words + (4 + index / 2) * 64, v);
-        rest_[v] = hn::ShiftRightSame(word, index % 2 * 16);
-      }
-    }
-  }
-  template <int column>
-  HWY_INLINE WordVector code(int vector) const {
-    constexpr int kStart = column * bits;
-    const auto mask = hn::Set(kWords, (1U << bits) - 1);
-    if constexpr (kStart + bits < 32) {
-      return hn::And(hn::ShiftRight<kStart>(first_[vector]), mask);
-    } else if constexpr (kStart + bits == 32) {
-      return hn::ShiftRight<kStart>(first_[vector]);
-    } else if constexpr (kStart < 32) {
-      return hn::OrAnd(
-          hn::ShiftRight<kStart>(first_[vector]), hn::ShiftLeft<32 - kStart>(rest_[vector]), mask);
-    } else {
-      return hn::And(hn::ShiftRight<kStart - 32>(rest_[vector]), mask);
-    }
-  }
-
- private:
-  static HWY_INLINE WordVector top_bytes(const uint8_t* words, int vector) {
-    const auto top = hn::Set(kWords, 0xFF000000U);
-    const auto second = hn::And(load_words(words + 64, vector), top);
-    const auto third = hn::And(load_words(words + 2 * 64, vector), top);
-    return hn::Or(hn::ShiftRight<24>(load_words(words, vector)),
-                  hn::Or(hn::ShiftRight<16>(second), hn::ShiftRight<8>(third)));
-  }
-
-  WordVector first_[kVectors];
-  WordVector rest_[kVectors];  // beyond 32 bits; what follows it is up to the mask
-};
-
 // Each byte of `numbers`, 0 to 15, becomes the iq4 value of that number, plus kIq4Zero.
 HWY_INLINE WordVector look_up_iq4(WordVector numbers) {
 #if HWY_TARGET == HWY_SCALAR
@@ -168,28 +97,37 @@ HWY_INLINE WordVector look_up_iq4(WordVector numbers) {
 #endif
 }
 
-// Nibbles that number the sixteen iq4 values; the codes are those values, plus kIq4Zero.
-class TableCodes {
- public:
-  HWY_INLINE void group(const uint8_t* words, int index) {
-    const auto nibbles = hn::Set(kWords, 0x0F0F0F0FU);
-    for (int v = 0; v < kVectors; ++v) {
-      const WordVector word = load_words(words + index * 64, v);
-      even_[v] = look_up_iq4(hn::And(word, nibbles));
-      odd_[v] = look_up_iq4(hn::And(hn::ShiftRight<4>(word), nibbles));
-    }
+// Quad 2 * group + half of a plane of `bits` bits.
+template <int bits, int half>
+HWY_INLINE WordVector plane_quad(const uint8_t* plane, int64_t group, int vector) {
+  const int64_t place = (group * 2 + half) * bits;
+  const WordVector word = load_words(plane + place / 8 * 64, vector);
+  const auto mask = hn::Set(kWords, ((1U << bits) - 1) * 0x01010101U);
+  if constexpr (bits == 8) {
+    return word;
+  } else if constexpr (bits == 4) {
+    return hn::And(hn::ShiftRight<half * 4>(word), mask);
+  } else {
+    return hn::And(hn::ShiftRightSame(word, static_cast<int>(place % 8)), mask);
   }
-  template <int column>
-  HWY_INLINE WordVector code(int vector) const {
-    const WordVector& words = column % 2 == 0 ? even_[vector] : odd_[vector];
-    const WordVector moved = hn::ShiftRight<column / 2 * 8>(words);
-    return column / 2 == 3 ? moved : hn::And(moved, hn::Set(kWords, 255U));
-  }
+}
 
- private:
-  WordVector even_[kVectors];  // bytes of columns 0, 2, 4, 6
-  WordVector odd_[kVectors];
-};
+// Codes of a group's even or odd (half 1) columns, a byte each, as panel_layout.h says; `words` are
+// those of 32 columns.
+template <TensorType type, int half>
+HWY_INLINE WordVector quad_codes(const uint8_t* words, int64_t group, int vector) {
+  constexpr int kBits = static_cast<int>(panel_form(type).code_bits);
+  constexpr int kLow = static_cast<int>(low_bits(kBits));
+  WordVector codes = plane_quad<kLow, half>(words, group, vector);
+  if constexpr (kLow < kBits) {
+    const auto high = plane_quad<kBits - kLow, half>(words + kLow * 64, group, vector);
+    codes = hn::Or(codes, hn::ShiftLeft<kLow>(high));
+  }
+  if constexpr (type == TensorType::kIQ4_NL || type == TensorType::kIQ4_XS) {
+    codes = look_up_iq4(codes);
+  }
+  return codes;
+}
 
 // weight = scale * code + offset. The product is exact in f32, so the sum alone rounds: 11 bits of
 // an f16 scale, at most 7 of a sub-scale and 6 of a code (iq4: 5 and 8).
@@ -212,6 +150,8 @@ HWY_INLINE Affine affine_of(const uint8_t* header, int64_t part, int v) {
     return centred(scale, 8);
   } else if constexpr (type == kQ5_0) {
     return centred(scale, 16);
+  } else if constexpr (type == kQ8_0) {
+    return centred(scale, kQ8Zero);
   } else if constexpr (type == kIQ4_NL) {
     return centred(scale, kIq4Zero);
   } else if constexpr (type == kQ4_1 || type == kQ5_1) {
@@ -265,12 +205,17 @@ class CodeReader {
     if (kHalves && index % 2 == 0) {
       set_affine(part_ * 2 + index / 2);
     }
-    codes_.group(codes_address_, index);
+    for (int v = 0; v < kVectors; ++v) {
+      even_[v] = quad_codes<type, 0>(codes_address_, index, v);
+      odd_[v] = quad_codes<type, 1>(codes_address_, index, v);
+    }
   }
   template <int column>
   HWY_INLINE Vector weight(int vector) const {
-    const Vector code = to_float(codes_.template code<column>(vector));
-    return hn::MulAdd(affine_[vector].scale, code, affine_[vector].offset);
+    const WordVector& quad = column % 2 == 0 ? even_[vector] : odd_[vector];
+    const WordVector moved = hn::ShiftRight<column / 2 * 8>(quad);
+    const auto code = column / 2 == 3 ? moved : hn::And(moved, hn::Set(kWords, 255U));
+    return hn::MulAdd(affine_[vector].scale, to_float(code), affine_[vector].offset);
   }
 
  private:
@@ -279,7 +224,6 @@ class CodeReader {
   // Sub-scales of 16 columns, not 32.
   static constexpr bool kHalves =
       type == TensorType::kQ2_K || type == TensorType::kQ3_K || type == TensorType::kQ6_K;
-  static constexpr bool kTable = type == TensorType::kIQ4_NL || type == TensorType::kIQ4_XS;
 
   HWY_INLINE void set_affine(int64_t part) {
     for (int v = 0; v < kVectors; ++v) {
@@ -291,7 +235,8 @@ class CodeReader {
   int64_t part_;
   const uint8_t* codes_address_;
   Affine affine_[kVectors];
-  std::conditional_t<kTable, TableCodes, BitCodes<static_cast<int>(kForm.code_bits)>> codes_;
+  WordVector even_[kVectors];  // a group's columns 0, 2, 4, 6
+  WordVector odd_[kVectors];   // ... 1, 3, 5, 7
 };
 
 template <TensorType type>
@@ -302,8 +247,6 @@ template <>
 class Reader<TensorType::kF16> : public PlainReader<hwy::float16_t> {};
 template <>
 class Reader<TensorType::kBF16> : public PlainReader<hwy::bfloat16_t> {};
-template <>
-class Reader<TensorType::kQ8_0> : public ByteReader {};
 
 }  // namespace adze::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -1,6 +1,7 @@
 // From panels back to values, one by one: the definition of the layout that the fast product reads
 // (panel_layout.h), and the product that defines the fast one.
 
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -40,30 +41,18 @@ struct Lane {
   }
 };
 
-// The codes of columns 8 group to 8 group + 7 of the 32 columns at `offset`.
-uint64_t group_string(const Lane& lane, int64_t offset, int64_t bits, int64_t group) {
-  if (bits == 2) {
-    return static_cast<uint64_t>(lane.field(offset, 16, group));
-  }
-  if (bits == 3) {
-    if (group < 3) {
-      return lane.word(offset + group * 64) & 0xFFFFFFU;
-    }
-    return lane.word(offset) >> 24 | lane.word(offset + 64) >> 24 << 8 |
-           lane.word(offset + 128) >> 24 << 16;
-  }
-  const uint64_t first = lane.word(offset + group * 64);
-  if (bits == 4) {
-    return first;
-  }
-  const int rest = lane.field(offset + 4 * 64, (bits - 4) * 8, group);
-  return first | static_cast<uint64_t>(rest) << 32;
-}
-
 int code_of(const PanelForm& form, const Lane& lane, int64_t column) {
   const int64_t offset = form.header_bytes + column / 32 * code_bytes(form);
-  const uint64_t string = group_string(lane, offset, form.code_bits, column % 32 / 8);
-  return static_cast<int>(string >> (column % 8 * form.code_bits) & ((1U << form.code_bits) - 1));
+  const int64_t quad = column % 32 / 8 * 2 + column % 2;
+  const int64_t byte = column % 8 / 2;
+  const auto bits_of = [&](int64_t plane, int64_t bits) {
+    const int64_t place = quad * bits;
+    const uint32_t word = lane.word(plane + place / 8 * 64);
+    return static_cast<int>(word >> (byte * 8 + place % 8) & ((1U << bits) - 1));
+  };
+  const int64_t low = low_bits(form.code_bits);
+  const int64_t high = form.code_bits - low;
+  return bits_of(offset, low) | (high == 0 ? 0 : bits_of(offset + low * 64, high) << low);
 }
 
 float iq4_value(int code) {
@@ -81,6 +70,8 @@ float unpack_code(const Lane& lane, int64_t column) {
       return scale * (quant - 8.0F);
     case TensorType::kQ5_0:
       return scale * (quant - 16.0F);
+    case TensorType::kQ8_0:
+      return scale * (quant - static_cast<float>(kQ8Zero));
     case TensorType::kQ4_1:
     case TensorType::kQ5_1:
       return scale * quant + lane.half(32);
@@ -155,11 +146,7 @@ void unpack_row(const PackedMatrix& weight, int64_t output_row, float* output) {
       }
       return;
     case TensorType::kQ8_0:
-      for (int64_t column = 0; column < columns; ++column) {
-        const Lane block{panel + column / 32 * (32 + 32 * 16), lane};
-        output[column] = block.half(0) * static_cast<float>(block.byte(32 + column % 32 * 16));
-      }
-      return;
+      return unpack_codes<TensorType::kQ8_0>(panel, lane, columns, output);
     case TensorType::kQ4_0:
       return unpack_codes<TensorType::kQ4_0>(panel, lane, columns, output);
     case TensorType::kQ4_1:
@@ -186,18 +173,36 @@ void unpack_row(const PackedMatrix& weight, int64_t output_row, float* output) {
   core::check(false, "no packed form of ", core::info(weight.type).name);
 }
 
+void round_to_int8_reference(const float* x, int64_t count, float* rounded) {
+  for (int64_t first = 0; first < count; first += kBlockColumns) {
+    float largest = 0;
+    for (int64_t i = first; i < first + kBlockColumns; ++i) {
+      // Not std::max: what is not a number stays.
+      largest = std::abs(x[i]) <= largest ? largest : std::abs(x[i]);
+    }
+    const float scale = std::isfinite(largest) ? largest / 127.0F : NAN;
+    const float inverse = largest > 0 ? 127.0F / largest : 0.0F;
+    for (int64_t i = first; i < first + kBlockColumns; ++i) {
+      rounded[i] = scale * (std::isnan(scale) ? 1.0F : std::nearbyint(x[i] * inverse));
+    }
+  }
+}
+
 void packed_matmul_reference(const float* x,
                              int64_t rows,
                              int64_t columns,
                              std::span<const MatmulOutput> outputs) {
+  std::vector<float> rounded(static_cast<size_t>(rows * columns));
+  round_to_int8_reference(x, rows * columns, rounded.data());
   std::vector<float> weight(static_cast<size_t>(columns));
   for (const MatmulOutput& output : outputs) {
+    const float* seen = output.weight.arithmetic == Arithmetic::kInt8 ? rounded.data() : x;
     for (int64_t o = 0; o < output.weight.outputs; ++o) {
       unpack_row(output.weight, o, weight.data());
       for (int64_t r = 0; r < rows; ++r) {
         double sum = 0;
         for (int64_t c = 0; c < columns; ++c) {
-          sum += static_cast<double>(x[r * columns + c]) *
+          sum += static_cast<double>(seen[r * columns + c]) *
                  static_cast<double>(weight[static_cast<size_t>(c)]);
         }
         output.y[r * output.stride + o] = static_cast<float>(sum);

@@ -17,7 +17,6 @@
 // The loop over targets comes first.
 // clang-format off
 #include <hwy/foreach_target.h>
-#include <hwy/cache_control.h>
 #include <hwy/contrib/math/math-inl.h>
 #include "kernels/vectors-inl.h"
 // clang-format on
@@ -33,6 +32,8 @@ constexpr int kTileSums = kLanes == 16 ? 24 : 12;
 constexpr int64_t kBlockPages = kAttentionBlockTokens / kPageTokens;
 // From here on a page is converted to f32 once instead of at each use.
 constexpr int64_t kConvertRows = 13;
+// How far ahead of its use a page's part is fetched.
+constexpr int64_t kChunksAhead = 2;
 // At most this many rows are split over blocks (decode); more rows are enough parallel work alone.
 constexpr int64_t kSplitRows = 4;
 
@@ -69,7 +70,7 @@ HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a,
       lanes[v] = load(b + k * b_stride + v * kLanes);
     }
     for (int64_t byte = 0; fetch && byte < kBytes; byte += 64) {
-      hwy::Prefetch(next + k * b_stride * static_cast<int64_t>(sizeof(Element)) + byte);
+      fetch_ahead(next + k * b_stride * static_cast<int64_t>(sizeof(Element)) + byte);
     }
     for (int r = 0; r < kRows; ++r) {
       const Vector value = hn::Set(kFloats, a[r * a_stride + k]);
@@ -463,14 +464,18 @@ void attend_block(const Tile& tile, int64_t block, const std::byte* next, Worksp
   const int64_t tokens = std::min(kAttentionBlockTokens, tile.end() - first_token);
   const int64_t first_place = skipped / kPageTokens;
   const int64_t pages = (tokens + kPageTokens - 1) / kPageTokens;
+  // What is read: the pages' keys, then their values, then `next`.
+  const int64_t count = pages - first_place;
+  const auto chunk = [&](int64_t index) {
+    if (index < 2 * count) {
+      const Part part = index < count ? Part::kKey : Part::kValue;
+      return address_of(tile, first_page + first_place + index % count, part);
+    }
+    return next == nullptr ? address_of(tile, first_page + first_place, Part::kKey) : next;
+  };
   for (int64_t place = first_place; place < pages; ++place) {
-    const bool last = place + 1 == pages;
-    score_page(tile,
-               first_page + place,
-               place,
-               last ? address_of(tile, first_page + first_place, Part::kValue)
-                    : address_of(tile, first_page + place + 1, Part::kKey),
-               workspace);
+    score_page(
+        tile, first_page + place, place, chunk(place - first_place + kChunksAhead), workspace);
   }
   const float softcap = tile.attention.shape.softcap;
   for (int64_t m = 0; m < tile.m(); ++m) {
@@ -492,15 +497,13 @@ void attend_block(const Tile& tile, int64_t block, const std::byte* next, Worksp
     // Places outside [skipped, tokens) hold whatever the page held before: never multiplied, not
     // even by zero.
     const int64_t page_token = place * kPageTokens;
-    const int64_t following = first_page + std::min(place + 1, pages - 1);
     weigh_page(tile,
                first_page + place,
                place,
                std::max<int64_t>(skipped - page_token, 0),
                std::min(kPageTokens, tokens - page_token),
                place > first_place,
-               place + 1 == pages && next != nullptr ? next
-                                                     : address_of(tile, following, Part::kValue),
+               chunk(count + place - first_place + kChunksAhead),
                workspace);
   }
 }

@@ -1,0 +1,437 @@
+// Rows of x are rounded once a call, to blocks of 32 columns in the order of the panels' quads. Few
+// rows then read packed codes straight into integer products (memory bound); many rows first turn a
+// panel's codes into bytes, once.
+
+#define HWY_WANT_AVX3_DL
+
+#include "kernels/packed_matmul/int8_matmul.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <vector>
+
+#include "core/check.h"
+#include "core/parallel.h"
+#include "kernels/packed_matmul/panel_layout.h"
+#include "kernels/packed_matmul/panel_tiles.h"
+#include "kernels/simd.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/packed_matmul/int8_matmul.cpp"
+// The loop over targets comes first.
+// clang-format off
+#include <hwy/foreach_target.h>
+#include "kernels/vectors-inl.h"
+#include "kernels/packed_matmul/panel_readers-inl.h"
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace adze::kernels::HWY_NAMESPACE {
+namespace {
+
+using IntegerVector = hn::Vec<Integers>;
+
+// Rows that share an unpacked panel's loads: their sums, 8 quads, scale and offset fill AVX-512's 32
+// registers.
+constexpr int kTileRows = kVectors == 1 ? 16 : 4;
+// From here on, unpacking a panel once costs less than at each use.
+constexpr int kDirectRows = kVectors == 1 ? 8 : 4;
+
+// sum += the four products of each lane's bytes: codes 0 to 255, x -128 to 127.
+HWY_INLINE IntegerVector add_products(IntegerVector sum, WordVector codes, const int32_t& x) {
+#if HWY_TARGET == HWY_AVX3_DL
+  // Highway 1.0.3 does not turn the instruction's compiler flag on, so no intrinsic.
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(codes.raw), "m"(x));
+  return sum;
+#else
+  // The definition of the instruction.
+  const auto bytes = hn::Set(kWords, 255U);
+  for (int j = 0; j < 4; ++j) {
+    const auto code = hn::And(hn::ShiftRightSame(codes, 8 * j), bytes);
+    const auto value = hn::Set(kIntegers, static_cast<int8_t>(static_cast<uint32_t>(x) >> (8 * j)));
+    sum = hn::Add(sum, hn::Mul(hn::BitCast(kIntegers, code), value));
+  }
+  return sum;
+#endif
+}
+
+// Columns in the order of quads.
+HWY_INLINE void order_quads(const int8_t* codes, int32_t* quads) {
+#if HWY_TARGET == HWY_SCALAR
+  int8_t ordered[32];
+  for (int64_t quad = 0; quad < 8; ++quad) {
+    for (int64_t byte = 0; byte < 4; ++byte) {
+      ordered[quad * 4 + byte] = codes[quad_column(quad, byte)];
+    }
+  }
+  std::copy_n(ordered, 32, reinterpret_cast<int8_t*>(quads));
+#else
+  const hn::FixedTag<int8_t, 16> sixteen;
+  HWY_ALIGN static constexpr int8_t kOrder[16] = {
+      0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
+  const auto order = hn::Load(sixteen, kOrder);
+  for (int64_t half = 0; half < 2; ++half) {
+    const auto natural = hn::LoadU(sixteen, codes + half * 16);
+    hn::StoreU(hn::TableLookupBytes(natural, order),
+               sixteen,
+               reinterpret_cast<int8_t*>(quads) + half * 16);
+  }
+#endif
+}
+
+void round_block(const float* x, RoundedColumns& block) {
+  // As integers, magnitudes compare the same, and what is not finite is largest.
+  constexpr int32_t kInfinity = 0x7F800000;
+  auto largest_bits = hn::Zero(kIntegers);
+  for (int64_t i = 0; i < kBlockColumns; i += kLanes) {
+    const Vector magnitude = hn::Abs(hn::LoadU(kFloats, x + i));
+    largest_bits = hn::Max(largest_bits, hn::BitCast(kIntegers, magnitude));
+  }
+  const int32_t bits = hn::GetLane(hn::MaxOfLanes(kIntegers, largest_bits));
+  const bool finite = bits < kInfinity;
+  const auto largest = std::bit_cast<float>(bits);
+  block.scale = finite ? largest / 127.0F : NAN;
+  const Vector inverse = hn::Set(kFloats, finite && largest > 0 ? 127.0F / largest : 0.0F);
+  const hn::Rebind<int8_t, Floats> bytes;
+  HWY_ALIGN int8_t codes[kBlockColumns];
+  float total = 0;
+  for (int64_t half = 0; half < 2; ++half) {
+    auto sum = hn::Zero(kIntegers);
+    for (int64_t i = half * 16; i < half * 16 + 16; i += kLanes) {
+      // Not a number times zero would still be cast: the mask keeps the cast defined.
+      const Vector value = hn::Mul(hn::LoadU(kFloats, x + i), inverse);
+      const auto code = hn::NearestInt(finite ? value : hn::Zero(kFloats));
+      sum = hn::Add(sum, code);
+      hn::StoreU(hn::DemoteTo(bytes, code), bytes, codes + i);
+    }
+    const auto half_sum = static_cast<float>(hn::GetLane(hn::SumOfLanes(kIntegers, sum)));
+    block.half_sums[half] = block.scale * half_sum;
+    total += half_sum;
+  }
+  block.sum = block.scale * total;
+  order_quads(codes, block.quads);
+}
+
+void round_rows(const float* x, int64_t rows, int64_t columns, std::vector<RoundedColumns>& rounded) {
+  const int64_t blocks = columns / kBlockColumns;
+  rounded.resize(static_cast<size_t>(rows * blocks));
+  RoundedColumns* target = rounded.data();
+  // A few rows are rounded before other threads would have begun.
+  const int64_t grain = std::max<int64_t>(1, 16384 / columns);
+  core::parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin * blocks; block < end * blocks; ++block) {
+      round_block(x + block * kBlockColumns, target[block]);
+    }
+  });
+}
+
+// Sub-scales of 16 columns, not 32.
+template <TensorType type>
+constexpr int kScaleParts =
+    type == TensorType::kQ2_K || type == TensorType::kQ3_K || type == TensorType::kQ6_K ? 2 : 1;
+
+// A source opens the 32 columns of a block of one panel: quads of codes, and the affine map of each
+// part. Straight from the packed panel:
+template <TensorType type>
+class PackedSource {
+ public:
+  static constexpr int kParts = kScaleParts<type>;
+
+  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
+    header_ = panel + block / kBlockParts * block_bytes(kForm);
+    part_ = block % kBlockParts;
+    words_ = header_ + kForm.header_bytes + part_ * code_bytes(kForm);
+  }
+  template <int index>
+  HWY_INLINE WordVector quad(int vector) const {
+    return quad_codes<type, index % 2>(words_, index / 2, vector);
+  }
+  HWY_INLINE Affine affine(int part, int vector) const {
+    return affine_of<type>(header_, part_ * kParts + part, vector);
+  }
+
+ private:
+  static constexpr PanelForm kForm = panel_form(type);
+  static constexpr int64_t kBlockParts = kForm.columns / kBlockColumns;
+  const uint8_t* header_;
+  int64_t part_;
+  const uint8_t* words_;
+};
+
+// ... or unpacked: for 32 columns, eight quads of 16 x u32, then scale and offset, 16 x f32 each, of
+// each part.
+template <int parts>
+class UnpackedSource {
+ public:
+  static constexpr int kParts = parts;
+  static constexpr int64_t kBytes = 8 * 64 + parts * 2 * 64;
+
+  HWY_INLINE void open(const uint8_t* unpacked, int64_t block) { start_ = unpacked + block * kBytes; }
+  template <int index>
+  HWY_INLINE WordVector quad(int vector) const {
+    return load_words(start_ + index * 64, vector);
+  }
+  HWY_INLINE Affine affine(int part, int vector) const {
+    const auto* values = reinterpret_cast<const float*>(start_ + 8 * 64 + part * 2 * 64);
+    return {hn::LoadU(kFloats, values + vector * kLanes),
+            hn::LoadU(kFloats, values + 16 + vector * kLanes)};
+  }
+
+ private:
+  const uint8_t* start_;
+};
+
+template <TensorType type>
+void unpack_panel(const uint8_t* panel, int64_t columns, uint8_t* unpacked) {
+  using Target = UnpackedSource<kScaleParts<type>>;
+  PackedSource<type> source;
+  for (int64_t block = 0; block < columns / kBlockColumns; ++block) {
+    source.open(panel, block);
+    auto* words = reinterpret_cast<uint32_t*>(unpacked + block * Target::kBytes);
+    auto* values = reinterpret_cast<float*>(unpacked + block * Target::kBytes + 8 * 64);
+    for (int v = 0; v < kVectors; ++v) {
+      const auto store = [&](auto index) HWY_ATTR {
+        hn::StoreU(source.template quad<index>(v), kWords, words + index * 16 + v * kLanes);
+      };
+      store(std::integral_constant<int, 0>());
+      store(std::integral_constant<int, 1>());
+      store(std::integral_constant<int, 2>());
+      store(std::integral_constant<int, 3>());
+      store(std::integral_constant<int, 4>());
+      store(std::integral_constant<int, 5>());
+      store(std::integral_constant<int, 6>());
+      store(std::integral_constant<int, 7>());
+      for (int part = 0; part < kScaleParts<type>; ++part) {
+        const Affine affine = source.affine(part, v);
+        hn::StoreU(affine.scale, kFloats, values + part * 32 + v * kLanes);
+        hn::StoreU(affine.offset, kFloats, values + part * 32 + 16 + v * kLanes);
+      }
+    }
+  }
+}
+
+// kRows rows times one panel. x: [rows, blocks]; rows beyond `rows` repeat the last one and are not
+// stored. `next`, if any, is what will be read after this panel, in as many bytes.
+template <class Source, int kRows>
+HWY_NOINLINE void multiply_panel(const RoundedColumns* x,
+                                 int64_t rows,
+                                 int64_t blocks,
+                                 const uint8_t* panel,
+                                 const uint8_t* next,
+                                 int64_t next_bytes,
+                                 float* y,
+                                 int64_t stride,
+                                 int64_t valid) {
+  Vector sums[kRows][kVectors];
+  const RoundedColumns* x_rows[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    x_rows[r] = x + std::min<int64_t>(r, rows - 1) * blocks;
+    for (int v = 0; v < kVectors; ++v) {
+      sums[r][v] = hn::Zero(kFloats);
+    }
+  }
+  Source source;
+  for (int64_t block = 0; block < blocks; ++block) {
+    source.open(panel, block);
+    const int64_t fetched = next_bytes * block / blocks;
+    for (int64_t byte = fetched; byte < next_bytes * (block + 1) / blocks; byte += 64) {
+      fetch_ahead(next + byte);
+    }
+    for (int v = 0; v < kVectors; ++v) {
+      const WordVector q0 = source.template quad<0>(v);
+      const WordVector q1 = source.template quad<1>(v);
+      const WordVector q2 = source.template quad<2>(v);
+      const WordVector q3 = source.template quad<3>(v);
+      const WordVector q4 = source.template quad<4>(v);
+      const WordVector q5 = source.template quad<5>(v);
+      const WordVector q6 = source.template quad<6>(v);
+      const WordVector q7 = source.template quad<7>(v);
+      const Affine first = source.affine(0, v);
+      const Affine second = Source::kParts == 2 ? source.affine(Source::kParts - 1, v) : first;
+      for (int r = 0; r < kRows; ++r) {
+        const RoundedColumns& values = x_rows[r][block];
+        auto low = add_products(hn::Zero(kIntegers), q0, values.quads[0]);
+        low = add_products(low, q1, values.quads[1]);
+        low = add_products(low, q2, values.quads[2]);
+        low = add_products(low, q3, values.quads[3]);
+        auto high = Source::kParts == 2 ? hn::Zero(kIntegers) : low;
+        high = add_products(high, q4, values.quads[4]);
+        high = add_products(high, q5, values.quads[5]);
+        high = add_products(high, q6, values.quads[6]);
+        high = add_products(high, q7, values.quads[7]);
+        const Vector scale = hn::Set(kFloats, values.scale);
+        Vector sum = sums[r][v];
+        if constexpr (Source::kParts == 2) {
+          sum = hn::MulAdd(hn::ConvertTo(kFloats, low), hn::Mul(first.scale, scale), sum);
+          sum = hn::MulAdd(first.offset, hn::Set(kFloats, values.half_sums[0]), sum);
+          sum = hn::MulAdd(hn::ConvertTo(kFloats, high), hn::Mul(second.scale, scale), sum);
+          sum = hn::MulAdd(second.offset, hn::Set(kFloats, values.half_sums[1]), sum);
+        } else {
+          sum = hn::MulAdd(hn::ConvertTo(kFloats, high), hn::Mul(first.scale, scale), sum);
+          sum = hn::MulAdd(first.offset, hn::Set(kFloats, values.sum), sum);
+        }
+        sums[r][v] = sum;
+      }
+    }
+  }
+  for (int r = 0; r < std::min<int64_t>(kRows, rows); ++r) {
+    HWY_ALIGN float staged[16];
+    for (int v = 0; v < kVectors; ++v) {
+      hn::StoreU(sums[r][v], kFloats, staged + v * kLanes);
+    }
+    std::copy_n(staged, valid, y + r * stride);
+  }
+}
+
+// A panel of an output, and where its products go.
+struct PanelPlace {
+  const uint8_t* panel;
+  int64_t bytes;
+  float* y;
+  int64_t stride;
+  int64_t valid;  // outputs that exist
+
+  PanelPlace(const MatmulOutput& output, int64_t index)
+      : bytes(panel_bytes(output.weight.type, output.weight.columns)),
+        y(output.y + index * kPanelRows),
+        stride(output.stride),
+        valid(std::min(kPanelRows, output.weight.outputs - index * kPanelRows)) {
+    panel = reinterpret_cast<const uint8_t*>(output.weight.panels) + index * bytes;
+  }
+};
+
+template <TensorType type>
+void direct_panel(const RoundedColumns* x, int64_t rows, int64_t blocks, const PanelPlace& place) {
+  const auto run = [&](auto count) {
+    multiply_panel<PackedSource<type>, count.value>(x,
+                                                    rows,
+                                                    blocks,
+                                                    place.panel,
+                                                    place.panel + place.bytes,
+                                                    place.bytes,
+                                                    place.y,
+                                                    place.stride,
+                                                    place.valid);
+  };
+  if (rows == 1) {
+    run(std::integral_constant<int, 1>());
+  } else if (rows == 2) {
+    run(std::integral_constant<int, 2>());
+  } else if (rows <= 4) {
+    run(std::integral_constant<int, 4>());
+  } else {
+    run(std::integral_constant<int, kDirectRows>());
+  }
+}
+
+template <TensorType type>
+void unpacked_panel(const RoundedColumns* x,
+                    int64_t rows,
+                    int64_t blocks,
+                    const PanelPlace& place,
+                    std::vector<uint8_t>& memory) {
+  using Source = UnpackedSource<kScaleParts<type>>;
+  memory.resize(static_cast<size_t>(blocks * Source::kBytes));
+  unpack_panel<type>(place.panel, blocks * kBlockColumns, memory.data());
+  int64_t row = 0;
+  const auto run = [&](auto count) {
+    multiply_panel<Source, count.value>(x + row * blocks,
+                                        rows - row,
+                                        blocks,
+                                        memory.data(),
+                                        nullptr,
+                                        0,
+                                        place.y + row * place.stride,
+                                        place.stride,
+                                        place.valid);
+    row += count.value;
+  };
+  while (rows - row > kTileRows / 2) {
+    run(std::integral_constant<int, kTileRows>());
+  }
+  while (row < rows) {
+    run(std::integral_constant<int, kTileRows / 2>());
+  }
+}
+
+// Calls body(integral_constant<TensorType>) for the weight's type.
+template <class Body>
+HWY_INLINE void with_code_type(TensorType type, Body&& body) {
+  using enum TensorType;
+  switch (type) {
+    case kQ4_0:
+      return body(std::integral_constant<TensorType, kQ4_0>());
+    case kQ4_1:
+      return body(std::integral_constant<TensorType, kQ4_1>());
+    case kQ8_0:
+      return body(std::integral_constant<TensorType, kQ8_0>());
+    case kQ5_0:
+      return body(std::integral_constant<TensorType, kQ5_0>());
+    case kQ5_1:
+      return body(std::integral_constant<TensorType, kQ5_1>());
+    case kQ2_K:
+      return body(std::integral_constant<TensorType, kQ2_K>());
+    case kQ3_K:
+      return body(std::integral_constant<TensorType, kQ3_K>());
+    case kQ4_K:
+      return body(std::integral_constant<TensorType, kQ4_K>());
+    case kQ5_K:
+      return body(std::integral_constant<TensorType, kQ5_K>());
+    case kQ6_K:
+      return body(std::integral_constant<TensorType, kQ6_K>());
+    case kIQ4_NL:
+      return body(std::integral_constant<TensorType, kIQ4_NL>());
+    case kIQ4_XS:
+      return body(std::integral_constant<TensorType, kIQ4_XS>());
+    default:
+      core::check(false, "no integer products of ", core::info(type).name);
+  }
+}
+
+void matmul(const float* x,
+            int64_t rows,
+            int64_t columns,
+            std::span<const MatmulOutput> outputs,
+            std::vector<RoundedColumns>& rounded) {
+  const int64_t blocks = columns / kBlockColumns;
+  round_rows(x, rows, columns, rounded);
+  const RoundedColumns* x_blocks = rounded.data();
+  for_panels(outputs, 1, [&](const MatmulOutput& output, int64_t begin, int64_t end) {
+    static thread_local std::vector<uint8_t> memory;
+    with_code_type(output.weight.type, [&](auto type) {
+      for (int64_t panel = begin; panel < end; ++panel) {
+        const PanelPlace place(output, panel);
+        if (rows <= kDirectRows) {
+          direct_panel<type.value>(x_blocks, rows, blocks, place);
+        } else {
+          unpacked_panel<type.value>(x_blocks, rows, blocks, place, memory);
+        }
+      }
+    });
+  });
+}
+
+}  // namespace
+}  // namespace adze::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace adze::kernels {
+
+HWY_EXPORT(matmul);
+
+bool has_int8_instructions() {
+  return (hwy::SupportedTargets() & HWY_AVX3_DL) != 0;
+}
+
+void int8_matmul(const float* x,
+                 int64_t rows,
+                 int64_t columns,
+                 std::span<const MatmulOutput> outputs) {
+  static thread_local std::vector<RoundedColumns> rounded;
+  HWY_DYNAMIC_DISPATCH(matmul)(x, rows, columns, outputs, rounded);
+}
+
+}  // namespace adze::kernels
+#endif
