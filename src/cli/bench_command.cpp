@@ -20,6 +20,7 @@ namespace {
 
 struct BenchOptions {
   ModelOptions model;
+  infer::LoadOptions loading;
   bool peaks = false;
   infer::SpeedOptions speed;
   infer::CacheOptions cache;
@@ -28,6 +29,7 @@ struct BenchOptions {
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
     visit("", self.model, "");
+    visit("", self.loading, "");
     visit("peaks", self.peaks, "measure the machine itself: read bandwidth and multiply-adds");
     visit("", self.speed, "");
     visit("", self.cache, "");
@@ -85,7 +87,7 @@ int bench(const std::vector<std::string>& arguments) {
   }
   options.speed.validate();
   const infer::LoadedModel loaded =
-      infer::load_model(data::ModelStore().resolve(options.model.model));
+      infer::load_model(data::ModelStore().resolve(options.model.model), options.loading);
   infer::Generator generator(loaded.model, options.cache);
   core::Progress progress("bench", options.speed.repetitions, "runs");
   const infer::SpeedResult result = infer::measure_speed(

@@ -19,6 +19,7 @@ namespace {
 
 struct ChatOptions {
   ModelOptions model;
+  infer::LoadOptions loading;
   std::optional<std::string> system;
   std::optional<std::string> load;
   GenerationOptions generation;
@@ -27,6 +28,7 @@ struct ChatOptions {
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
     visit("", self.model, "");
+    visit("", self.loading, "");
     visit("system", self.system, "system message; without it the template's own");
     visit("load", self.load, "go on with a conversation that /save wrote");
     visit("", self.generation, "");
@@ -233,7 +235,7 @@ int chat(const std::vector<std::string>& arguments) {
   }
   options.generation.validate();
   const infer::LoadedModel loaded =
-      infer::load_model(data::ModelStore().resolve(options.model.model));
+      infer::load_model(data::ModelStore().resolve(options.model.model), options.loading);
   infer::Generator generator(loaded.model, options.generation.cache);
   Chat chat(options, loaded, generator);
   catch_interrupts();

@@ -17,6 +17,7 @@ namespace {
 
 struct EmbedOptions {
   ModelOptions model;
+  infer::LoadOptions loading;
   std::optional<std::string> file;
   bool truncate = false;
   core::CommonOptions common;
@@ -24,6 +25,7 @@ struct EmbedOptions {
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
     visit("", self.model, "");
+    visit("", self.loading, "");
     visit("file", self.file, "texts to embed, one a line, - for stdin");
     visit("truncate", self.truncate, "cut texts that are longer than the model's context");
     visit("", self.common, "");
@@ -67,7 +69,7 @@ int embed(const std::vector<std::string>& arguments) {
     throw core::UsageError("[embed] expected --file, got none");
   }
   const infer::LoadedModel loaded =
-      infer::load_model(data::ModelStore().resolve(options.model.model));
+      infer::load_model(data::ModelStore().resolve(options.model.model), options.loading);
   const int64_t limit = infer::longest_embedded_text(*loaded.model);
   std::vector<std::vector<int32_t>> texts;
   int64_t tokens = 0;

@@ -13,6 +13,7 @@ namespace {
 
 struct GenerateOptions {
   ModelOptions model;
+  infer::LoadOptions loading;
   std::optional<std::string> prompt;
   std::optional<std::string> file;
   std::optional<std::string> system;
@@ -35,6 +36,7 @@ struct GenerateOptions {
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
     visit("", self.model, "");
+    visit("", self.loading, "");
     visit("prompt", self.prompt, "the user's text");
     visit("file", self.file, "read the prompt from this file, - for stdin");
     visit("system", self.system, "system message; without it the template's own");
@@ -114,7 +116,7 @@ int generate(const std::vector<std::string>& arguments) {
   }
   options.validate();
   const infer::LoadedModel loaded =
-      infer::load_model(data::ModelStore().resolve(options.model.model));
+      infer::load_model(data::ModelStore().resolve(options.model.model), options.loading);
   infer::Generator generator(loaded.model, options.generation.cache);
   const auto tokens = prompt_tokens(options, loaded);
   kv::Sequence sequence = generator.new_sequence();

@@ -16,6 +16,7 @@ namespace {
 
 struct PerplexityCommandOptions {
   ModelOptions model;
+  infer::LoadOptions loading;
   std::optional<std::string> file;
   int64_t bytes = 0;
   infer::CacheOptions cache;
@@ -37,6 +38,7 @@ struct PerplexityCommandOptions {
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
     visit("", self.model, "");
+    visit("", self.loading, "");
     visit("file", self.file, "text to score, - for stdin");
     visit("bytes", self.bytes, "take only the first bytes of the file; 0 takes all");
     visit("", self.cache, "");
@@ -58,7 +60,7 @@ int perplexity(const std::vector<std::string>& arguments) {
   }
   options.validate();
   const infer::LoadedModel loaded =
-      infer::load_model(data::ModelStore().resolve(options.model.model));
+      infer::load_model(data::ModelStore().resolve(options.model.model), options.loading);
   infer::Generator generator(loaded.model, options.cache);
   std::string text = read_input(*options.file);
   if (options.bytes > 0 && options.bytes < static_cast<int64_t>(text.size())) {

@@ -16,12 +16,23 @@ std::string token_text(const text::Tokenizer& tokenizer, std::optional<int32_t> 
 
 }  // namespace
 
-LoadedModel load_model(const std::filesystem::path& path) {
+kernels::Arithmetic LoadOptions::arithmetic() const {
+  if (compute == "f32" || (compute == "auto" && !kernels::has_int8_instructions())) {
+    return kernels::Arithmetic::kF32;
+  }
+  if (compute != "int8" && compute != "auto") {
+    throw core::InvalidOption("compute", compute, "auto, f32 or int8");
+  }
+  return kernels::Arithmetic::kInt8;
+}
+
+LoadedModel load_model(const std::filesystem::path& path, const LoadOptions& options) {
+  const kernels::Arithmetic arithmetic = options.arithmetic();
   const model::Checkpoint checkpoint = model::open_checkpoint(path);
   // The tokenizer's tables take about as long as packing a small model; they share nothing.
   auto tokenizer = std::async(std::launch::async,
                               [&] { return text::Tokenizer(model::read_tokenizer(checkpoint)); });
-  auto weights = model::load_model(checkpoint);
+  auto weights = model::load_model(checkpoint, arithmetic);
   std::optional<text::ChatTemplate> chat_template;
   if (auto source = model::read_chat_template(checkpoint)) {
     chat_template.emplace(std::move(*source));

@@ -9,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "kernels/packed_matmul/packed_matmul.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -24,9 +25,23 @@ struct LoadedModel {
   std::optional<text::ChatTemplate> chat_template;
 };
 
+struct LoadOptions {
+  std::string compute = "auto";
+
+  // Throws InvalidOption. "auto" is int8 where the CPU has instructions for it, else f32.
+  kernels::Arithmetic arithmetic() const;
+
+  template <class Self, class Visit>
+  static constexpr void fields(Self& self, Visit&& visit) {
+    visit("compute",
+          self.compute,
+          "products of quantised weights: f32 (exact), int8 (rounded, fast on AVX-512 VNNI), auto");
+  }
+};
+
 // A GGUF file or a Hugging Face folder; weights and tokenizer at once. Throws core::Error that
 // names file, field and legal range.
-LoadedModel load_model(const std::filesystem::path& path);
+LoadedModel load_model(const std::filesystem::path& path, const LoadOptions& options);
 
 struct ChatMessage {
   std::string role;  // "system", "user", "assistant"

@@ -43,7 +43,8 @@ std::vector<float> dequantized(const StoredTensor& stored) {
 
 class Loader {
  public:
-  explicit Loader(const Checkpoint& checkpoint) : checkpoint_(checkpoint), spec_(checkpoint.spec) {
+  Loader(const Checkpoint& checkpoint, kernels::Arithmetic arithmetic)
+      : checkpoint_(checkpoint), spec_(checkpoint.spec), arithmetic_(arithmetic) {
     const int64_t dims = spec_.ropes.empty() ? spec_.head_dim : spec_.ropes.front().dims;
     head_order_ = rotary_order(dims, spec_.head_dim);
     if (checkpoint.alternating_rotary_rows) {
@@ -133,7 +134,8 @@ class Loader {
     for (const int64_t row : range.order) {
       pointers.push_back(stored.data.data() + (range.begin + row) * bytes);
     }
-    return tensor::make_packed_weight(stored.type, columns, pointers, std::move(bias));
+    return tensor::make_packed_weight(
+        stored.type, columns, pointers, arithmetic_, std::move(bias));
   }
 
   // Every text is of token type 0, so its row is part of every position.
@@ -195,13 +197,14 @@ class Loader {
 
   const Checkpoint& checkpoint_;
   const ModelSpec& spec_;
+  kernels::Arithmetic arithmetic_;
   std::vector<int64_t> head_order_;  // stored dimension of each of ours, within a head
 };
 
 }  // namespace
 
-ModelPtr load_model(const Checkpoint& checkpoint) {
-  return std::make_shared<const Model>(Loader(checkpoint).load());
+ModelPtr load_model(const Checkpoint& checkpoint, kernels::Arithmetic arithmetic) {
+  return std::make_shared<const Model>(Loader(checkpoint, arithmetic).load());
 }
 
 int64_t packed_model_bytes(const Checkpoint& checkpoint) {

@@ -8,7 +8,7 @@ namespace adze::model {
 
 // Packs all weights (both cores; the checkpoint may be closed afterwards). Throws core::Error that
 // names the tensor and what was expected.
-ModelPtr load_model(const Checkpoint& checkpoint);
+ModelPtr load_model(const Checkpoint& checkpoint, kernels::Arithmetic arithmetic);
 
 // Bytes that load_model's weights will take, without loading any.
 int64_t packed_model_bytes(const Checkpoint& checkpoint);

@@ -11,7 +11,6 @@
 #include "core/error.h"
 #include "core/huge_memory.h"
 #include "core/parallel.h"
-#include "kernels/packed_matmul/packed_matmul.h"
 #include "tensor/operations.h"
 
 namespace adze::tensor {
@@ -55,10 +54,11 @@ class PackedWeight : public LinearWeight {
                int64_t outputs,
                int64_t columns,
                std::shared_ptr<const std::byte> panels,
+               kernels::Arithmetic arithmetic,
                std::vector<float> bias)
       : panels_(std::move(panels)),
         bias_(std::move(bias)),
-        matrix_{type, outputs, columns, panels_.get()} {}
+        matrix_{type, outputs, columns, panels_.get(), arithmetic} {}
 
   at::Tensor apply(const at::Tensor& x) const override { return apply_together({this}, x)[0]; }
 
@@ -123,6 +123,7 @@ class DenseWeight : public LinearWeight {
             outputs(),
             columns(),
             pack_panels(core::TensorType::kF32, columns(), rows),
+            kernels::Arithmetic::kF32,
             {}};
   }
 
@@ -134,6 +135,7 @@ class DenseWeight : public LinearWeight {
 LinearWeightPtr make_packed_weight(core::TensorType type,
                                    int64_t columns,
                                    std::span<const std::byte* const> source_rows,
+                                   kernels::Arithmetic arithmetic,
                                    std::vector<float> bias) {
   core::check(bias.empty() || bias.size() == source_rows.size(), "a bias for every output");
   if (!kernels::has_packed_form(type)) {
@@ -147,6 +149,9 @@ LinearWeightPtr make_packed_weight(core::TensorType type,
                                         static_cast<int64_t>(source_rows.size()),
                                         columns,
                                         pack_panels(type, columns, source_rows),
+                                        kernels::has_int8_products(type)
+                                            ? arithmetic
+                                            : kernels::Arithmetic::kF32,
                                         std::move(bias));
 }
 

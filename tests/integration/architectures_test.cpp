@@ -92,7 +92,7 @@ void write_tokenizer(const std::filesystem::path& folder) {
 class ArchitectureTest : public testing::TestWithParam<std::string> {
  protected:
   void expect_golden(const std::filesystem::path& path, const std::string& what) const {
-    const auto loaded = model::load_model(model::open_checkpoint(path));
+    const auto loaded = model::load_model(model::open_checkpoint(path), kernels::Arithmetic::kF32);
     for (const golden::GoldenSequence& sequence : golden_.sequences) {
       const auto whole = outputs(*loaded, sequence.tokens, 1 << 20);
       EXPECT_LT(largest_difference(golden_, sequence, whole), kTolerance) << what;
@@ -128,7 +128,7 @@ TEST_P(ArchitectureTest, GivesTheSameLogitsAsGguf) {
 // Loads a file whose bytes were changed: an Error, or a model that computes something.
 void load_and_run(const std::filesystem::path& path, const golden::GoldenSequence& sequence) {
   try {
-    const auto loaded = model::load_model(model::open_checkpoint(path));
+    const auto loaded = model::load_model(model::open_checkpoint(path), kernels::Arithmetic::kF32);
     std::vector<int32_t> tokens = sequence.tokens;
     for (int32_t& token : tokens) {
       token %= static_cast<int32_t>(loaded->spec.vocab_size);

@@ -26,7 +26,7 @@ constexpr double kHalfBound = 1e-1;
 
 class LogitsTest : public DefaultModelTest {
  protected:
-  LogitsTest() {
+  explicit LogitsTest(const std::string& compute = "f32") : DefaultModelTest(compute) {
     std::ifstream file("tests/integration/golden/logits.json");
     golden_ = nlohmann::json::parse(file);
   }

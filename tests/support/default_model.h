@@ -1,9 +1,10 @@
 #pragma once
-// The default model, for tests that need real weights. Loaded once a program; a machine without it
-// skips these tests.
+// The default model, for tests that need real weights. Loaded once a program and arithmetic; a
+// machine without it skips these tests.
 
-#include <optional>
+#include <map>
 #include <string>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -15,32 +16,36 @@ namespace adze::infer {
 
 // Null, with the reason, where the model has not been pulled. A model that is there and cannot be
 // read is an error.
-inline const LoadedModel* default_model(std::string* reason) {
-  static std::string missing;
-  static const std::optional<LoadedModel> loaded = []() -> std::optional<LoadedModel> {
-    std::filesystem::path path;
-    try {
-      path = data::ModelStore().resolve("smollm2-135m");
-    } catch (const core::Error& failure) {
-      missing = failure.what();
-      return std::nullopt;
-    }
-    return load_model(path);
-  }();
-  *reason = missing;
-  return loaded ? &*loaded : nullptr;
+inline const LoadedModel* default_model(const std::string& compute, std::string* reason) {
+  static std::map<std::string, LoadedModel> loaded;
+  const auto found = loaded.find(compute);
+  if (found != loaded.end()) {
+    return &found->second;
+  }
+  std::filesystem::path path;
+  try {
+    path = data::ModelStore().resolve("smollm2-135m");
+  } catch (const core::Error& failure) {
+    *reason = failure.what();
+    return nullptr;
+  }
+  return &loaded.emplace(compute, load_model(path, {.compute = compute})).first->second;
 }
 
 class DefaultModelTest : public testing::Test {
  protected:
+  // As users run it, or in the exact arithmetic.
+  explicit DefaultModelTest(std::string compute = "auto") : compute_(std::move(compute)) {}
+
   void SetUp() override {
     std::string reason;
-    loaded_ = default_model(&reason);
+    loaded_ = default_model(compute_, &reason);
     if (loaded_ == nullptr) {
       GTEST_SKIP() << reason;
     }
   }
 
+  std::string compute_;
   const LoadedModel* loaded_ = nullptr;
 };
 

@@ -42,7 +42,8 @@ inline tensor::LinearWeightPtr random_weight(int64_t outputs, int64_t columns, c
   for (int64_t row = 0; row < outputs; ++row) {
     rows.push_back(reinterpret_cast<const std::byte*>(values.data() + row * columns));
   }
-  return tensor::make_packed_weight(core::TensorType::kF32, columns, rows);
+  return tensor::make_packed_weight(
+      core::TensorType::kF32, columns, rows, kernels::Arithmetic::kF32);
 }
 
 inline at::Tensor random_norm(int64_t columns, core::Rng& rng) {
