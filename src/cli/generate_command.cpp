@@ -96,6 +96,7 @@ nlohmann::ordered_json answer_json(const infer::TextAnswer& answer,
       {"finish_reason", finish_text(result.finish)},
       {"prefill_tokens_per_second", result.prefill_tokens_per_second()},
       {"decode_tokens_per_second", result.decode_tokens_per_second()},
+      {"decode_steps", result.decode_steps},
       {"first_token_seconds", result.prefill_seconds},
       {"cache_bytes", sequence.bytes()},
       {"cached_tokens", sequence.cached_tokens(0)}};

@@ -13,7 +13,7 @@ void GenerationOptions::validate() const {
 }
 
 infer::GenerationRequest GenerationOptions::request() const {
-  return {.sampling = sampling, .max_tokens = max_tokens, .end_tokens = {}};
+  return {.sampling = sampling, .max_tokens = max_tokens, .end_tokens = {}, .guesses = guesses};
 }
 
 void PromptProgress::update(int64_t done, int64_t all) {

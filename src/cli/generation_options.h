@@ -13,6 +13,7 @@ struct GenerationOptions {
   int64_t max_tokens = 512;
   infer::SamplingOptions sampling;
   infer::CacheOptions cache;
+  int64_t guesses = 0;
 
   void validate() const;
   infer::GenerationRequest request() const;
@@ -22,6 +23,10 @@ struct GenerationOptions {
     visit("max-tokens", self.max_tokens, "longest answer in tokens, 1 to 1073741824");
     visit("", self.sampling, "");
     visit("", self.cache, "");
+    visit("guesses",
+          self.guesses,
+          "check up to so many tokens a step that repetition suggests, 0 to 15; same text, faster "
+          "where the answer quotes the prompt");
   }
 };
 

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "core/check.h"
 #include "core/error.h"
 #include "infer/append_tokens.h"
+#include "infer/prompt_lookup.h"
 #include "kv/cache_registry.h"
 #include "kv/rotation.h"
 #include "model/forward.h"
@@ -62,14 +64,17 @@ struct Generator::Implementation {
         pool(pool_bytes(*store, *policy, num_slots, context)),
         rotation(model->spec, rope_context(*policy, context)) {}
 
-  // Logits of the token after the last of `tokens`.
+  // Logits of the tokens after the last `wanted` of `tokens`, [wanted, vocab_size]; these are in one
+  // chunk.
   at::Tensor next_logits(kv::Sequence& sequence,
                          std::span<const int32_t> tokens,
+                         int64_t wanted,
                          const ProgressCallback& on_progress) {
-    at::Tensor last;  // [1, hidden_size]
+    at::Tensor last;  // [wanted, hidden_size]
+    const int64_t rows = std::max(chunk, wanted);
     append_tokens(
-        *model, rotation, sequence, tokens, chunk, [&](int64_t first, const at::Tensor& hidden) {
-          last = hidden.narrow(0, hidden.size(0) - 1, 1);
+        *model, rotation, sequence, tokens, rows, [&](int64_t first, const at::Tensor& hidden) {
+          last = hidden.narrow(0, hidden.size(0) - wanted, wanted);
           if (on_progress) {
             on_progress(first + hidden.size(0), static_cast<int64_t>(tokens.size()));
           }
@@ -100,7 +105,7 @@ double GenerationResult::prefill_tokens_per_second() const {
 }
 
 double GenerationResult::decode_tokens_per_second() const {
-  return decode_seconds > 0 ? static_cast<double>(decode_steps) / decode_seconds : 0;
+  return decode_seconds > 0 ? static_cast<double>(decoded_tokens) / decode_seconds : 0;
 }
 
 Generator::Generator(std::shared_ptr<const model::Model> model, const CacheOptions& options) {
@@ -159,22 +164,40 @@ GenerationResult Generator::generate(kv::Sequence& sequence,
   if (!self.policy->evicts() && sequence.num_tokens() + prompt_tokens > self.context) {
     throw ContextFull(sequence.num_tokens() + prompt_tokens, self.context);
   }
+  if (request.guesses < 0 || request.guesses > kMostGuesses ||
+      (request.guesses > 0 && self.policy->evicts())) {
+    throw core::InvalidOption(
+        "guesses",
+        std::to_string(request.guesses),
+        self.policy->evicts() ? fmt::format("0 with the policy {}", self.policy->name())
+                              : fmt::format("0 to {}", kMostGuesses));
+  }
   const Sampler sampler(request.sampling, self.model->spec.vocab_size);
   GenerationResult result;
   result.prompt_tokens = prompt_tokens;
   std::vector<int32_t> generated;
+  std::optional<PromptLookup> lookup;
+  if (request.guesses > 0) {
+    lookup.emplace(prompt);
+  }
 
   auto start = std::chrono::steady_clock::now();
-  at::Tensor logits = self.next_logits(sequence, prompt, on_progress);
+  at::Tensor logits = self.next_logits(sequence, prompt, 1, on_progress);
   result.prefill_seconds = seconds_since(start);
   start = std::chrono::steady_clock::now();
+  const int64_t before = sequence.num_tokens();  // the answer
+  int64_t known = before;                        // tokens of the sequence that are no guesses
+  std::vector<int32_t> step;                     // the newest token, then guesses of what follows
+  size_t row = 0;                                // of `logits`: what follows step[row]
   while (static_cast<int64_t>(generated.size()) < request.max_tokens) {
+    const auto vocab_size = static_cast<size_t>(logits.size(1));
     SampledToken sampled =
-        sampler.sample({logits.const_data_ptr<float>(), static_cast<size_t>(logits.size(1))},
+        sampler.sample({logits.const_data_ptr<float>() + row * vocab_size, vocab_size},
                        {.prompt = prompt, .generated = generated},
                        generated.size(),
                        self.workspace);
     const int32_t token = sampled.token;
+    result.decoded_tokens += result.decode_steps > 0 ? 1 : 0;
     if (std::find(request.end_tokens.begin(), request.end_tokens.end(), token) !=
         request.end_tokens.end()) {
       result.finish = FinishReason::kStop;
@@ -189,12 +212,34 @@ GenerationResult Generator::generate(kv::Sequence& sequence,
     if (static_cast<int64_t>(generated.size()) == request.max_tokens) {
       break;
     }
-    if (!self.policy->evicts() && sequence.num_tokens() + 1 > self.context) {
+    // With this token in the sequence:
+    const int64_t length = before + static_cast<int64_t>(generated.size());
+    if (!self.policy->evicts() && length > self.context) {
       result.finish = FinishReason::kContext;
       break;
     }
-    logits = self.next_logits(sequence, {&token, 1}, {});
+    if (lookup) {
+      lookup->append(token);
+    }
+    known = length;
+    if (row + 1 < step.size() && step[row + 1] == token) {
+      ++row;  // guessed: its logits are there
+      continue;
+    }
+    if (sequence.num_tokens() >= length) {
+      sequence.truncate(length - 1);  // wrong guesses
+    }
+    step = {token};
+    row = 0;
+    if (lookup) {
+      const auto guess = lookup->guess(std::min(request.guesses, self.context - length));
+      step.insert(step.end(), guess.begin(), guess.end());
+    }
+    logits = self.next_logits(sequence, step, static_cast<int64_t>(step.size()), {});
     ++result.decode_steps;
+  }
+  if (sequence.num_tokens() > known) {
+    sequence.truncate(known);  // guesses that nobody looked at any more
   }
   result.decode_seconds = seconds_since(start);
   return result;

@@ -43,10 +43,15 @@ enum class FinishReason {
   kContext,  // the context is full
 };
 
+constexpr int64_t kMostGuesses = 15;
+
 struct GenerationRequest {
   SamplingOptions sampling;
   int64_t max_tokens = 256;
   std::vector<int32_t> end_tokens;  // generation ends before these; they are not returned
+  // 0 to kMostGuesses: up to so many tokens that repetition suggests are checked with the next one
+  // (infer/prompt_lookup.h). Changes speed only. Not with a policy that evicts.
+  int64_t guesses = 0;
 };
 
 struct GenerationResult {
@@ -54,7 +59,8 @@ struct GenerationResult {
   FinishReason finish = FinishReason::kLength;
   int64_t prompt_tokens = 0;
   double prefill_seconds = 0;  // until the logits of the first token
-  int64_t decode_steps = 0;    // passes of one token, after the prompt's
+  int64_t decode_steps = 0;    // passes after the prompt's
+  int64_t decoded_tokens = 0;  // that these gave, an end token included; no guesses: one a step
   double decode_seconds = 0;   // of these, sampling included
 
   double prefill_tokens_per_second() const;
@@ -74,8 +80,8 @@ class Generator {
   using ProgressCallback = std::function<void(int64_t tokens_done, int64_t tokens_in_all)>;
 
   // Appends the prompt (at least one token) and samples. The sequence afterwards holds the prompt
-  // and every returned token but the last. Throws ContextFull before anything is computed when the
-  // prompt does not fit.
+  // and every returned token but the last (an end token makes it every one). Throws ContextFull
+  // before anything is computed when the prompt does not fit, InvalidOption for guesses.
   GenerationResult generate(kv::Sequence& sequence,
                             std::span<const int32_t> prompt,
                             const GenerationRequest& request,

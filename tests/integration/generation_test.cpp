@@ -127,6 +127,55 @@ TEST_F(GenerationTest, ThreadsAndChunksDoNotChangeTheText) {
   }
 }
 
+// Guesses that repetition suggests are checked, not believed.
+TEST_F(GenerationTest, GuessesChangeSpeedOnly) {
+  const std::string list = "apple, pear, plum, cherry, quince, fig, grape, melon, ";
+  int64_t steps = 0;
+  int64_t tokens = 0;
+  for (const double temperature : {0.0, 0.8}) {
+    for (const std::string& prompt : {list + list + "apple, pear,", random_prompt(3)}) {
+      const auto ids = loaded_->tokenizer.encode(prompt, text::SpecialTokens::kPlain);
+      const auto run = [&](int64_t guesses, int64_t max_tokens) {
+        Generator generator(loaded_->model, {});
+        kv::Sequence sequence = generator.new_sequence();
+        TextRequest wanted = request(max_tokens, temperature, 5);
+        wanted.generation.guesses = guesses;
+        wanted.generation.sampling.logprobs = 0;
+        const TextAnswer got =
+            answer(generator, loaded_->tokenizer, sequence, ids, wanted, read_on);
+        Answer result{.text = got.text, .tokens = {}, .logprobs = {}};
+        for (const SampledToken& sampled : got.result.tokens) {
+          result.tokens.push_back(sampled.token);
+          result.logprobs.push_back(*sampled.logprob);
+        }
+        if (guesses > 0) {
+          steps += got.result.decode_steps;
+          tokens += got.result.decoded_tokens;
+        }
+        return std::pair(result, sequence.num_tokens());
+      };
+      for (const int64_t max_tokens : {1, 2, 17, 40}) {
+        const auto expected = run(0, max_tokens);
+        for (const int64_t guesses : {1, 4, 15}) {
+          ASSERT_EQ(run(guesses, max_tokens), expected) << prompt << ' ' << guesses;
+        }
+      }
+    }
+  }
+  EXPECT_LT(steps * 3, tokens * 2) << "guesses were of no use: " << steps << " for " << tokens;
+}
+
+TEST_F(GenerationTest, GuessesAreRefusedWherePagesMayGo) {
+  TextRequest wanted = request(4, 0);
+  for (const int64_t guesses : {-1, 16}) {
+    wanted.generation.guesses = guesses;
+    EXPECT_THROW(generate({}, "a", wanted), core::InvalidOption);
+  }
+  wanted.generation.guesses = 2;
+  EXPECT_THROW(generate({.kv_policy = "window:sinks=4,window=28"}, "a", wanted),
+               core::InvalidOption);
+}
+
 TEST_F(GenerationTest, SeedsMatterOnlyWhereSomethingIsDrawn) {
   const std::string prompt = random_prompt(9);
   EXPECT_EQ(generate({}, prompt, request(6, 0, 1)), generate({}, prompt, request(6, 0, 2)));
