@@ -92,18 +92,20 @@ def passes(tests, settings):
     return [test for _, test in found]
 
 
-def calibration(peer, model, tests, threads, home, again):
+def calibration(peer, model, tests, threads, home, anew):
     """The best settings by test, measured where they are not yet known for this processor."""
     identity = f"{processor()} {threads} {model.name} {model.stat().st_size}"
     path = home / f"calibration-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
-    known = json.loads(path.read_text()) if path.exists() and not again else {}
+    known = json.loads(path.read_text()) if path.exists() and not anew else {}
     missing = [test for test in tests if test.name not in known]
     measured = {}
     for test in missing:
         shape = test.tokens if test.tokens not in (0, 512) else test.name
-        for number, settings in enumerate(SETTINGS):
-            if (shape, number) not in measured:
-                measured[shape, number] = peer.speeds(model, test, settings, threads)
+        if (shape, 0) not in measured:
+            for number in [*range(len(SETTINGS))] * 2:  # the better of two: machines are noisy
+                speeds = peer.speeds(model, test, SETTINGS[number], threads)
+                earlier = measured.get((shape, number), speeds)
+                measured[shape, number] = {kind: max(speeds[kind], earlier[kind]) for kind in speeds}
         best = max(range(len(SETTINGS)), key=lambda number: measured[shape, number][test.kind])
         known[test.name] = SETTINGS[best]
         say(f"calibrated {test.name}: " + ", ".join(

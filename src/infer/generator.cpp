@@ -232,7 +232,11 @@ GenerationResult Generator::generate(kv::Sequence& sequence,
     step = {token};
     row = 0;
     if (lookup) {
-      const auto guess = lookup->guess(std::min(request.guesses, self.context - length));
+      int64_t room = self.context - length;
+      if (!self.store->sealed_is_raw()) {  // what would open a new page could not be taken back
+        room = std::min(room, kv::kPageTokens - 1 - (length - 1) % kv::kPageTokens);
+      }
+      const auto guess = lookup->guess(std::min(request.guesses, room));
       step.insert(step.end(), guess.begin(), guess.end());
     }
     logits = self.next_logits(sequence, step, static_cast<int64_t>(step.size()), {});

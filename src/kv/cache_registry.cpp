@@ -7,6 +7,8 @@
 namespace adze::kv {
 namespace {
 
+using kernels::PageType;
+
 kernels::AttentionShape attention_shape(const model::ModelSpec& spec) {
   return {.heads = spec.heads,
           .kv_heads = spec.kv_heads,
@@ -15,12 +17,12 @@ kernels::AttentionShape attention_shape(const model::ModelSpec& spec) {
           .softcap = static_cast<float>(spec.attention_softcap)};
 }
 
-StoreEntry plain_store(core::TensorType type, std::string summary) {
-  return {.name = std::string(core::info(type).name),
+StoreEntry plain_store(kernels::PageType raw, kernels::PageType sealed, std::string summary) {
+  return {.name = std::string(kernels::page_type_name(sealed)),
           .summary = std::move(summary),
           .defaults = nlohmann::json::object(),
-          .make = [type](const model::ModelSpec& spec, const nlohmann::json&) {
-            return make_plain_store(type, attention_shape(spec));
+          .make = [raw, sealed](const model::ModelSpec& spec, const nlohmann::json&) {
+            return make_plain_store(raw, sealed, attention_shape(spec));
           }};
 }
 
@@ -89,8 +91,10 @@ std::pair<const Entry*, nlohmann::json> parse(std::string_view flag,
 
 std::vector<StoreEntry>& store_entries() {
   static std::vector<StoreEntry> entries = {
-      plain_store(core::TensorType::kF32, "exact, 4 bytes a value"),
-      plain_store(core::TensorType::kF16, "half precision, 2 bytes a value"),
+      plain_store(PageType::kF32, PageType::kF32, "exact, 4 bytes a value"),
+      plain_store(PageType::kF16, PageType::kF16, "half precision, 2 bytes a value"),
+      plain_store(PageType::kBF16, PageType::kBF16, "8 bits of precision, 2 bytes a value"),
+      plain_store(PageType::kF16, PageType::kInt8, "8-bit multiples of a scale a token and head"),
   };
   return entries;
 }

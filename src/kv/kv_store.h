@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "core/tensor_type.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "kv/page_pool.h"
 
@@ -86,15 +85,15 @@ class KvStore {
   void end_step(SlotPages& slot) const;
 
   const kernels::AttentionShape& shape() const { return shape_; }
+  // Whether a sealed page is its raw one, so that truncate() may go back to any length.
+  virtual bool sealed_is_raw() const = 0;
 
  protected:
-  virtual core::TensorType raw_type() const = 0;
+  virtual kernels::PageType raw_type() const = 0;
   // The sealed form of a full raw page; the same page where both forms are one.
   virtual PageRef seal(PagePool& pool, const PageRef& raw) const = 0;
   // One token of a sealed page as f32 [kv_heads, head_dim] each.
   virtual void read_sealed(const PageRef& page, int64_t index, float* key, float* value) const = 0;
-  virtual bool sealed_is_raw() const = 0;
-
  private:
   PageRef pack_page(PagePool& pool,
                     const SlotPages& slot,
@@ -106,10 +105,10 @@ class KvStore {
 using KvStorePtr = std::shared_ptr<const KvStore>;
 
 // Pages in one plain element type (f32, f16), raw and sealed alike.
-KvStorePtr make_plain_store(core::TensorType type, const kernels::AttentionShape& shape);
+KvStorePtr make_plain_store(kernels::PageType type, const kernels::AttentionShape& shape);
 // Raw pages in one plain type, sealed ones in another.
-KvStorePtr make_plain_store(core::TensorType raw_type,
-                            core::TensorType sealed_type,
+KvStorePtr make_plain_store(kernels::PageType raw_type,
+                            kernels::PageType sealed_type,
                             const kernels::AttentionShape& shape);
 
 }  // namespace adze::kv

@@ -10,16 +10,18 @@ namespace {
 
 class PlainStore : public KvStore {
  public:
-  PlainStore(core::TensorType raw, core::TensorType sealed, const kernels::AttentionShape& shape)
+  PlainStore(kernels::PageType raw, kernels::PageType sealed, const kernels::AttentionShape& shape)
       : KvStore(shape), raw_type_(raw), sealed_type_(sealed) {}
 
-  std::string name() const override { return std::string(core::info(sealed_type_).name); }
+  std::string name() const override { return std::string(kernels::page_type_name(sealed_type_)); }
   int64_t raw_page_bytes() const override {
     return kernels::attention_page_bytes(shape(), raw_type_);
   }
   int64_t sealed_page_bytes() const override {
     return kernels::attention_page_bytes(shape(), sealed_type_);
   }
+
+  bool sealed_is_raw() const override { return raw_type_ == sealed_type_; }
 
   void attend(std::span<const SequenceRows> sequences,
               const kernels::KeyRotation& rotation) const override {
@@ -65,9 +67,7 @@ class PlainStore : public KvStore {
   }
 
  protected:
-  core::TensorType raw_type() const override { return raw_type_; }
-  bool sealed_is_raw() const override { return raw_type_ == sealed_type_; }
-
+  kernels::PageType raw_type() const override { return raw_type_; }
   PageRef seal(PagePool& pool, const PageRef& raw) const override {
     if (sealed_is_raw()) {
       return raw;
@@ -94,18 +94,18 @@ class PlainStore : public KvStore {
   }
 
  private:
-  core::TensorType raw_type_;
-  core::TensorType sealed_type_;
+  kernels::PageType raw_type_;
+  kernels::PageType sealed_type_;
 };
 
 }  // namespace
 
-KvStorePtr make_plain_store(core::TensorType type, const kernels::AttentionShape& shape) {
+KvStorePtr make_plain_store(kernels::PageType type, const kernels::AttentionShape& shape) {
   return make_plain_store(type, type, shape);
 }
 
-KvStorePtr make_plain_store(core::TensorType raw_type,
-                            core::TensorType sealed_type,
+KvStorePtr make_plain_store(kernels::PageType raw_type,
+                            kernels::PageType sealed_type,
                             const kernels::AttentionShape& shape) {
   return std::make_shared<PlainStore>(raw_type, sealed_type, shape);
 }

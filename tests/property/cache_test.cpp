@@ -35,8 +35,10 @@ std::vector<Setting> settings(const model::ModelSpec& spec) {
   const std::vector<std::pair<std::string, kv::KvStorePtr>> stores = {
       {"f32", kv::make_store("f32", spec)},
       {"f16", kv::make_store("f16", spec)},
+      {"bf16", kv::make_store("bf16", spec)},
+      {"int8", kv::make_store("int8", spec)},
       {"sealed",
-       kv::make_plain_store(core::TensorType::kF32, core::TensorType::kF16, shape_of(spec))}};
+       kv::make_plain_store(kernels::PageType::kF32, kernels::PageType::kF16, shape_of(spec))}};
   const std::vector<std::pair<std::string, kv::KvPolicyPtr>> policies = {
       {"full", kv::make_policy("full")},
       {"window", kv::make_policy("window:sinks=4,window=60")},
@@ -329,7 +331,7 @@ TEST_F(CacheTest, KeptColumnsAreThoseOfEachHead) {
   for (int32_t rank = 0; rank < 70; ++rank) {
     const auto& page = rank < 64 ? slot.sealed[static_cast<size_t>(rank / 32)] : slot.raw[0];
     kernels::read_page_token(
-        shape, core::TensorType::kF32, page.data(), rank % 32, read_key.data(), read_value.data());
+        shape, kernels::PageType::kF32, page.data(), rank % 32, read_key.data(), read_value.data());
     EXPECT_EQ(read_key[0], static_cast<float>((rank + 5) * width));
     EXPECT_EQ(read_value[16], static_cast<float>((rank + 30) * width + 16));
   }

@@ -12,30 +12,17 @@
 namespace adze::kernels {
 namespace {
 
-using core::TensorType;
-
-int64_t element_bytes(TensorType type) {
-  return core::info(type).block_bytes;
-}
-
-void put(TensorType type, std::byte* page, int64_t index, float value) {
-  if (type == TensorType::kF32) {
-    std::memcpy(page + index * 4, &value, 4);
-  } else {
-    const uint16_t half = core::half_from_float(value);
-    std::memcpy(page + index * 2, &half, 2);
+int64_t element_bytes(PageType type) {
+  switch (type) {
+    case PageType::kF32:
+      return 4;
+    case PageType::kF16:
+    case PageType::kBF16:
+      return 2;
+    case PageType::kInt8:
+      return 1;
   }
-}
-
-float get(TensorType type, const std::byte* page, int64_t index) {
-  if (type == TensorType::kF32) {
-    float value;
-    std::memcpy(&value, page + index * 4, 4);
-    return value;
-  }
-  uint16_t half;
-  std::memcpy(&half, page + index * 2, 2);
-  return core::float_from_half(half);
+  return 0;
 }
 
 int64_t key_index(const AttentionShape& shape, int64_t head, int64_t dim, int64_t token) {
@@ -44,6 +31,78 @@ int64_t key_index(const AttentionShape& shape, int64_t head, int64_t dim, int64_
 int64_t value_index(const AttentionShape& shape, int64_t head, int64_t dim, int64_t token) {
   return shape.kv_heads * shape.head_dim * kPageTokens +
          (head * kPageTokens + token) * shape.head_dim + dim;
+}
+
+// A head's key or value of one token: element d is at first + d * step.
+struct Elements {
+  int64_t first;
+  int64_t step;
+  int64_t scale;  // number of its scale, behind all elements
+};
+Elements key_elements(const AttentionShape& shape, int64_t head, int64_t token) {
+  return {key_index(shape, head, 0, token), kPageTokens, head * kPageTokens + token};
+}
+Elements value_elements(const AttentionShape& shape, int64_t head, int64_t token) {
+  return {
+      value_index(shape, head, 0, token), 1, (shape.kv_heads + head) * kPageTokens + token};
+}
+
+float* scale_of(const AttentionShape& shape, const Elements& elements, std::byte* page) {
+  return reinterpret_cast<float*>(page + 2 * shape.kv_heads * shape.head_dim * kPageTokens) +
+         elements.scale;
+}
+
+void put(const AttentionShape& shape,
+         PageType type,
+         const Elements& elements,
+         const float* values,
+         std::byte* page) {
+  float scale = 0;
+  float inverse = 0;
+  if (type == PageType::kInt8) {
+    float largest = 0;
+    for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
+      // Not std::max: what is not a number stays.
+      largest = std::abs(values[dim]) <= largest ? largest : std::abs(values[dim]);
+    }
+    scale = std::isfinite(largest) ? largest / 127.0F : NAN;
+    inverse = std::isfinite(largest) && largest > 0 ? 127.0F / largest : 0.0F;
+    *scale_of(shape, elements, page) = scale;
+  }
+  for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
+    const int64_t index = elements.first + dim * elements.step;
+    if (type == PageType::kF32) {
+      std::memcpy(page + index * 4, values + dim, 4);
+    } else if (type == PageType::kInt8) {
+      const float multiple = std::isnan(scale) ? 0.0F : std::nearbyint(values[dim] * inverse);
+      page[index] = static_cast<std::byte>(static_cast<int8_t>(multiple));
+    } else {
+      const uint16_t half = type == PageType::kF16 ? core::half_from_float(values[dim])
+                                                   : core::bfloat16_from_float(values[dim]);
+      std::memcpy(page + index * 2, &half, 2);
+    }
+  }
+}
+
+void get(const AttentionShape& shape,
+         PageType type,
+         const Elements& elements,
+         const std::byte* page,
+         float* values) {
+  for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
+    const int64_t index = elements.first + dim * elements.step;
+    if (type == PageType::kF32) {
+      std::memcpy(values + dim, page + index * 4, 4);
+    } else if (type == PageType::kInt8) {
+      values[dim] = *scale_of(shape, elements, const_cast<std::byte*>(page)) *
+                    static_cast<float>(static_cast<int8_t>(page[index]));
+    } else {
+      uint16_t half;
+      std::memcpy(&half, page + index * 2, 2);
+      values[dim] = type == PageType::kF16 ? core::float_from_half(half)
+                                           : core::float_from_bfloat16(half);
+    }
+  }
 }
 
 // Rotates one key to its rank (Su et al., arXiv:2104.09864, eq. 34; pairs i, i + head_dim / 2).
@@ -84,10 +143,7 @@ void reference_row(const PagedAttention& attention,
   double largest = -INFINITY;
   for (int64_t rank = begin; rank < end; ++rank) {
     const auto [page, type] = page_at(rank);
-    for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
-      key[static_cast<size_t>(dim)] =
-          get(type, page, key_index(shape, kv_head, dim, rank % kPageTokens));
-    }
+    get(shape, type, key_elements(shape, kv_head, rank % kPageTokens), page, key.data());
     if (attention.key_rotation.cosine != nullptr) {
       rotate_key(attention.key_rotation, shape.head_dim, rank, key.data());
     }
@@ -108,49 +164,63 @@ void reference_row(const PagedAttention& attention,
     weight = std::exp(weight - largest);
     total += weight;
   }
-  for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
-    double sum = 0;
-    for (int64_t rank = begin; rank < end; ++rank) {
-      const auto [page, type] = page_at(rank);
-      sum += weights[static_cast<size_t>(rank - begin)] *
-             static_cast<double>(
-                 get(type, page, value_index(shape, kv_head, dim, rank % kPageTokens)));
+  std::vector<double> sums(static_cast<size_t>(shape.head_dim), 0.0);
+  for (int64_t rank = begin; rank < end; ++rank) {
+    const auto [page, type] = page_at(rank);
+    get(shape, type, value_elements(shape, kv_head, rank % kPageTokens), page, key.data());
+    for (size_t dim = 0; dim < sums.size(); ++dim) {
+      sums[dim] += weights[static_cast<size_t>(rank - begin)] * static_cast<double>(key[dim]);
     }
-    output[dim] = static_cast<float>(sum / total);
+  }
+  for (size_t dim = 0; dim < sums.size(); ++dim) {
+    output[dim] = static_cast<float>(sums[dim] / total);
   }
 }
 
 }  // namespace
 
-int64_t attention_page_bytes(const AttentionShape& shape, TensorType type) {
-  return 2 * shape.kv_heads * shape.head_dim * kPageTokens * element_bytes(type);
+std::string_view page_type_name(PageType type) {
+  switch (type) {
+    case PageType::kF32:
+      return "f32";
+    case PageType::kF16:
+      return "f16";
+    case PageType::kBF16:
+      return "bf16";
+    case PageType::kInt8:
+      return "int8";
+  }
+  return "";
+}
+
+int64_t attention_page_bytes(const AttentionShape& shape, PageType type) {
+  const int64_t scales = type == PageType::kInt8 ? static_cast<int64_t>(sizeof(float)) : 0;
+  return 2 * shape.kv_heads * kPageTokens * (shape.head_dim * element_bytes(type) + scales);
 }
 
 void write_page_token_reference(const AttentionShape& shape,
-                                TensorType type,
+                                PageType type,
                                 const float* key,
                                 const float* value,
                                 int64_t index,
                                 std::byte* page) {
   for (int64_t head = 0; head < shape.kv_heads; ++head) {
-    for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
-      put(type, page, key_index(shape, head, dim, index), key[head * shape.head_dim + dim]);
-      put(type, page, value_index(shape, head, dim, index), value[head * shape.head_dim + dim]);
-    }
+    const int64_t first = head * shape.head_dim;
+    put(shape, type, key_elements(shape, head, index), key + first, page);
+    put(shape, type, value_elements(shape, head, index), value + first, page);
   }
 }
 
 void read_page_token(const AttentionShape& shape,
-                     TensorType type,
+                     PageType type,
                      const std::byte* page,
                      int64_t index,
                      float* key,
                      float* value) {
   for (int64_t head = 0; head < shape.kv_heads; ++head) {
-    for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
-      key[head * shape.head_dim + dim] = get(type, page, key_index(shape, head, dim, index));
-      value[head * shape.head_dim + dim] = get(type, page, value_index(shape, head, dim, index));
-    }
+    const int64_t first = head * shape.head_dim;
+    get(shape, type, key_elements(shape, head, index), page, key + first);
+    get(shape, type, value_elements(shape, head, index), page, value + first);
   }
 }
 

@@ -2,6 +2,7 @@
 // vectors, and then scattered element by element.
 
 #include "core/check.h"
+#include "core/float16.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "kernels/simd.h"
 
@@ -26,6 +27,13 @@ HWY_INLINE void narrow(const float* source, int64_t count, hwy::float16_t* targe
   const hn::Rebind<hwy::float16_t, Floats> halves;
   for (int64_t i = 0; i < count; i += kLanes) {
     hn::StoreU(hn::DemoteTo(halves, hn::LoadU(kFloats, source + i)), halves, target + i);
+  }
+}
+
+HWY_INLINE void narrow(const float* source, int64_t count, hwy::bfloat16_t* target) {
+  for (int64_t i = 0; i < count; ++i) {
+    const uint16_t bits = core::bfloat16_from_float(source[i]);
+    hwy::CopyBytes<2>(&bits, target + i);
   }
 }
 
@@ -56,16 +64,26 @@ void write_elements(const AttentionShape& shape,
 }
 
 void write_tokens(const AttentionShape& shape,
-                  core::TensorType type,
+                  PageType type,
                   const float* key,
                   const float* value,
                   int64_t first,
                   int64_t count,
                   std::byte* page) {
-  if (type == core::TensorType::kF32) {
-    write_elements(shape, key, value, first, count, reinterpret_cast<float*>(page));
-  } else {
-    write_elements(shape, key, value, first, count, reinterpret_cast<hwy::float16_t*>(page));
+  switch (type) {
+    case PageType::kF32:
+      return write_elements(shape, key, value, first, count, reinterpret_cast<float*>(page));
+    case PageType::kF16:
+      return write_elements(
+          shape, key, value, first, count, reinterpret_cast<hwy::float16_t*>(page));
+    case PageType::kBF16:
+      return write_elements(
+          shape, key, value, first, count, reinterpret_cast<hwy::bfloat16_t*>(page));
+    case PageType::kInt8:  // a page is sealed once: nothing to gain
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t source = i * shape.kv_heads * shape.head_dim;
+        write_page_token_reference(shape, type, key + source, value + source, first + i, page);
+      }
   }
 }
 
@@ -79,7 +97,7 @@ namespace adze::kernels {
 HWY_EXPORT(write_tokens);
 
 void write_page_tokens(const AttentionShape& shape,
-                       core::TensorType type,
+                       PageType type,
                        const float* key,
                        const float* value,
                        int64_t first,

@@ -25,8 +25,6 @@ HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 namespace {
 
-using core::TensorType;
-
 // Sums of a register tile: 12 (AVX2, 16 registers) or 24 (AVX-512, 32 registers).
 constexpr int kTileSums = kLanes == 16 ? 24 : 12;
 constexpr int64_t kBlockPages = kAttentionBlockTokens / kPageTokens;
@@ -43,6 +41,16 @@ HWY_INLINE Vector load(const float* address) {
 HWY_INLINE Vector load(const hwy::float16_t* address) {
   const hn::Rebind<hwy::float16_t, Floats> halves;
   return hn::PromoteTo(kFloats, hn::LoadU(halves, address));
+}
+
+HWY_INLINE Vector load(const hwy::bfloat16_t* address) {
+  const hn::Rebind<hwy::bfloat16_t, Floats> halves;
+  return hn::PromoteTo(kFloats, hn::LoadU(halves, address));
+}
+HWY_INLINE Vector load(const int8_t* address) {
+  const hn::Rebind<int8_t, Floats> bytes;
+  const hn::RebindToSigned<Floats> integers;
+  return hn::ConvertTo(kFloats, hn::PromoteTo(integers, hn::LoadU(bytes, address)));
 }
 
 // c [kRows, kVectors * kLanes] (+)= a [kRows, depth] · b [depth, ...]; with `fetch`, brings as much
@@ -341,25 +349,45 @@ void rotate_tile(const KeyRotation& rotation, int64_t head_dim, int64_t page, fl
 
 enum class Part : uint8_t { kKey, kValue };
 
-// Calls body(pointer to the elements of one kv head's keys or values in a page).
+// Calls body(pointer to the elements of one kv head's keys or values in a page, their 32 scales or
+// null).
 template <class Body>
 HWY_INLINE void with_elements(const Tile& tile, int64_t page, Part part, Body&& body) {
   const bool own = tile.is_own(page);
   const std::byte* bytes = own ? tile.sequence.own_pages[page] : tile.sequence.pages[page];
-  const TensorType type = own ? tile.attention.own_page_type : tile.attention.page_type;
+  const PageType type = own ? tile.attention.own_page_type : tile.attention.page_type;
   const AttentionShape& shape = tile.attention.shape;
   const int64_t head = tile.kv_head + (part == Part::kKey ? 0 : shape.kv_heads);
   const int64_t first = head * shape.head_dim * kPageTokens;
-  if (type == TensorType::kF32) {
-    body(reinterpret_cast<const float*>(bytes) + first);
-  } else {
-    body(reinterpret_cast<const hwy::float16_t*>(bytes) + first);
+  const float* no_scales = nullptr;
+  switch (type) {
+    case PageType::kF32:
+      return body(reinterpret_cast<const float*>(bytes) + first, no_scales);
+    case PageType::kF16:
+      return body(reinterpret_cast<const hwy::float16_t*>(bytes) + first, no_scales);
+    case PageType::kBF16:
+      return body(reinterpret_cast<const hwy::bfloat16_t*>(bytes) + first, no_scales);
+    case PageType::kInt8: {
+      const std::byte* scales = bytes + 2 * shape.kv_heads * shape.head_dim * kPageTokens;
+      return body(reinterpret_cast<const int8_t*>(bytes) + first,
+                  reinterpret_cast<const float*>(scales) + head * kPageTokens);
+    }
+  }
+}
+
+// Each row's numbers of a page's tokens times the tokens' scales.
+HWY_INLINE void scale_tokens(int64_t rows, const float* scales, float* values) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t token = 0; token < kPageTokens; token += kLanes) {
+      float* address = values + row * kAttentionBlockTokens + token;
+      hn::StoreU(hn::Mul(load(address), load(scales + token)), kFloats, address);
+    }
   }
 }
 
 const std::byte* address_of(const Tile& tile, int64_t page, Part part) {
   const std::byte* address = nullptr;
-  with_elements(tile, page, part, [&](const auto* elements) {
+  with_elements(tile, page, part, [&](const auto* elements, const float*) {
     address = reinterpret_cast<const std::byte*>(elements);
   });
   return address;
@@ -370,8 +398,10 @@ void score_page(
     const Tile& tile, int64_t page, int64_t place, const std::byte* next, Workspace& workspace) {
   const int64_t head_dim = tile.attention.shape.head_dim;
   const KeyRotation& rotation = tile.attention.key_rotation;
-  with_elements(tile, page, Part::kKey, [&](const auto* key) HWY_ATTR {
-    float* scores = workspace.scores.data() + place * kPageTokens;
+  float* scores = workspace.scores.data() + place * kPageTokens;
+  const float* token_scales = nullptr;
+  with_elements(tile, page, Part::kKey, [&](const auto* key, const float* scales) HWY_ATTR {
+    token_scales = scales;
     if (tile.m() < kConvertRows && rotation.cosine == nullptr) {
       multiply<true>(tile.m(),
                      workspace.query.data(),
@@ -400,6 +430,9 @@ void score_page(
                     scores,
                     kAttentionBlockTokens);
   });
+  if (token_scales != nullptr) {
+    scale_tokens(tile.m(), token_scales, scores);
+  }
 }
 
 // Tokens [first, end) of a page; `resume` adds to what earlier pages gave.
@@ -412,7 +445,10 @@ void weigh_page(const Tile& tile,
                 const std::byte* next,
                 Workspace& workspace) {
   const int64_t head_dim = tile.attention.shape.head_dim;
-  with_elements(tile, page, Part::kValue, [&](const auto* value) HWY_ATTR {
+  with_elements(tile, page, Part::kValue, [&](const auto* value, const float* scales) HWY_ATTR {
+    if (scales != nullptr) {  // nobody needs the weights themselves any more
+      scale_tokens(tile.m(), scales, workspace.scores.data() + place * kPageTokens);
+    }
     const float* weights = workspace.scores.data() + place * kPageTokens + first;
     if (tile.m() < kConvertRows) {
       multiply<true>(tile.m(),

@@ -2,9 +2,11 @@
 // Attention of rows over paged keys and values, for decode (one row) and prefill (many): causal,
 // within a window, or in both directions.
 //
-// A page holds 32 tokens of one slot, in its element type:
+// A page holds 32 tokens of one slot:
 //   key   [kv_heads, head_dim, 32]   transposed: tokens are the lanes of the score product
 //   value [kv_heads, 32, head_dim]
+// Pages of int8 hold multiples of scales, which follow: of keys [kv_heads, 32] f32, then of values.
+// The scale of a head's key or value is its largest magnitude / 127.
 //
 // Promise: the bits of an output row depend on its query, on the tokens it sees and on their form,
 // never on the other rows, on threads or on how rows were cut into calls. (Rows that see both ways
@@ -15,10 +17,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-
-#include "core/tensor_type.h"
+#include <string_view>
 
 namespace adze::kernels {
+
+enum class PageType : uint8_t { kF32, kF16, kBF16, kInt8 };
+std::string_view page_type_name(PageType type);
 
 constexpr int64_t kPageTokens = 32;
 constexpr int64_t kAttentionBlockTokens = 256;
@@ -60,18 +64,18 @@ struct AttentionSequence {
 
 struct PagedAttention {
   AttentionShape shape;
-  core::TensorType page_type;      // f32 or f16
-  core::TensorType own_page_type;  // f32 or f16
+  PageType page_type;
+  PageType own_page_type;
   KeyRotation key_rotation;        // null pointers: keys are stored rotated
 };
 
 // Bytes of one page.
-int64_t attention_page_bytes(const AttentionShape& shape, core::TensorType type);
+int64_t attention_page_bytes(const AttentionShape& shape, PageType type);
 
 // Writes `count` tokens' key and value [count, kv_heads, head_dim] to places first .. first + count
 // of a page; first + count <= 32.
 void write_page_tokens(const AttentionShape& shape,
-                       core::TensorType type,
+                       PageType type,
                        const float* key,
                        const float* value,
                        int64_t first,
@@ -79,14 +83,14 @@ void write_page_tokens(const AttentionShape& shape,
                        std::byte* page);
 // The specification, for one token.
 void write_page_token_reference(const AttentionShape& shape,
-                                core::TensorType type,
+                                PageType type,
                                 const float* key,
                                 const float* value,
                                 int64_t index,
                                 std::byte* page);
 // The inverse, for repacking; exact.
 void read_page_token(const AttentionShape& shape,
-                     core::TensorType type,
+                     PageType type,
                      const std::byte* page,
                      int64_t index,
                      float* key,

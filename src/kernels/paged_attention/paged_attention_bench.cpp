@@ -15,7 +15,6 @@
 namespace adze::kernels {
 namespace {
 
-using core::TensorType;
 
 // Pages of random f16 keys and values, of so many layers that none stays in the cache.
 constexpr int64_t kLayers = 30;
@@ -36,9 +35,9 @@ struct Text {
     }
     for (auto& layer : pages) {
       for (int64_t token = 0; token < tokens; token += kPageTokens) {
-        storage.emplace_back(static_cast<size_t>(attention_page_bytes(shape, TensorType::kF16)));
+        storage.emplace_back(static_cast<size_t>(attention_page_bytes(shape, PageType::kF16)));
         write_page_tokens(shape,
-                          TensorType::kF16,
+                          PageType::kF16,
                           key.data(),
                           value.data(),
                           0,
@@ -82,7 +81,7 @@ void attend(benchmark::State& state) {
     sequence.pages = pages;
     sequence.own_pages = pages;
     sequence.first_visible = state.range(5) == 0 ? nullptr : first_visible.data();
-    paged_attention({shape, TensorType::kF16, TensorType::kF16, {}}, {&sequence, 1});
+    paged_attention({shape, PageType::kF16, PageType::kF16, {}}, {&sequence, 1});
     benchmark::DoNotOptimize(output.data());
   }
   const auto calls = static_cast<double>(state.iterations());

@@ -16,16 +16,18 @@
 namespace adze::kernels {
 namespace {
 
-using core::TensorType;
+constexpr PageType kPageTypes[] = {
+    PageType::kF32, PageType::kF16, PageType::kBF16, PageType::kInt8};
+
 
 // A sequence of `tokens` random keys and values in pages of one type.
 struct Cache {
   AttentionShape shape;
-  TensorType type;
+  PageType type;
   std::vector<std::vector<std::byte>> storage;
   std::vector<const std::byte*> pages;
 
-  Cache(const AttentionShape& s, TensorType t, int64_t tokens, uint64_t seed) : shape(s), type(t) {
+  Cache(const AttentionShape& s, PageType t, int64_t tokens, uint64_t seed) : shape(s), type(t) {
     core::Rng rng(seed);
     const auto width = static_cast<size_t>(shape.kv_heads * shape.head_dim);
     std::vector<float> key(width);
@@ -97,7 +99,7 @@ class PagedAttentionTest : public testing::TestWithParam<std::string> {
 TEST_P(PagedAttentionTest, AgreesWithTheReference) {
   for (const auto& shape :
        {make_shape(9, 3, 64), make_shape(4, 4, 48), make_shape(8, 1, 80), make_shape(1, 1, 16)}) {
-    for (const TensorType type : {TensorType::kF32, TensorType::kF16}) {
+    for (const PageType type : kPageTypes) {
       for (const int64_t tokens : {1, 31, 33, 257, 600}) {
         const Cache cache(shape, type, tokens, 7);
         for (const int64_t rows : {1, 4, 5, 40}) {
@@ -121,9 +123,9 @@ TEST_P(PagedAttentionTest, AgreesWithTheReference) {
 TEST_P(PagedAttentionTest, BitsOfARowDependOnNothingElse) {
   const auto shape = make_shape(6, 2, 32);
   const int64_t tokens = 300;
-  const Cache cache(shape, TensorType::kF16, tokens, 3);
+  const Cache cache(shape, PageType::kF16, tokens, 3);
   const auto query = random_queries(shape, tokens, 5);
-  const PagedAttention attention{shape, TensorType::kF16, TensorType::kF16, {}};
+  const PagedAttention attention{shape, PageType::kF16, PageType::kF16, {}};
   const auto whole = run(attention, cache, query, 0, tokens, 0);
   const int64_t width = shape.heads * shape.head_dim;
   for (const int threads : {1, 2}) {
@@ -210,12 +212,11 @@ OptionsCase random_case(core::Rng& rng) {
                                    make_shape(1, 1, 16)};
   AttentionShape shape = shapes[below(7)];
   shape.softcap = below(2) == 0 ? 0.0F : (below(2) == 0 ? 2.0F : 50.0F);
-  const TensorType types[] = {TensorType::kF32, TensorType::kF16};
   const int64_t tokens = 1 + below(below(2) == 0 ? 60 : 620);
   const int64_t rows = 1 + below(std::min<int64_t>(tokens, 45));
   const auto seed = static_cast<uint64_t>(below(1000));
-  const TensorType sealed_type = types[below(2)];
-  const TensorType own_type = types[below(2)];
+  const PageType sealed_type = kPageTypes[below(4)];
+  const PageType own_type = kPageTypes[below(4)];
   OptionsCase result{{shape, sealed_type, own_type, {}},
                      tokens,
                      rows,
@@ -269,7 +270,7 @@ TEST_P(PagedAttentionTest, OptionsAgreeWithTheReferenceHoweverRowsAreCut) {
 
 TEST_P(PagedAttentionTest, AWindowOfOneTokenGivesItsValue) {
   const auto shape = make_shape(4, 2, 16);
-  const Cache cache(shape, TensorType::kF32, 300, 33);
+  const Cache cache(shape, PageType::kF32, 300, 33);
   const auto query = random_queries(shape, 300, 35);
   std::vector<int32_t> own_rank(300);
   for (size_t i = 0; i < own_rank.size(); ++i) {
@@ -283,12 +284,12 @@ TEST_P(PagedAttentionTest, AWindowOfOneTokenGivesItsValue) {
   sequence.pages = cache.pages.data();
   sequence.own_pages = cache.pages.data();
   sequence.first_visible = own_rank.data();
-  paged_attention({shape, TensorType::kF32, TensorType::kF32, {}}, {&sequence, 1});
+  paged_attention({shape, PageType::kF32, PageType::kF32, {}}, {&sequence, 1});
   std::vector<float> key(32);
   std::vector<float> value(32);
   for (int64_t token = 0; token < 300; ++token) {
     read_page_token(shape,
-                    TensorType::kF32,
+                    PageType::kF32,
                     cache.pages[static_cast<size_t>(token / kPageTokens)],
                     token % kPageTokens,
                     key.data(),
@@ -304,15 +305,15 @@ TEST_P(PagedAttentionTest, AWindowOfOneTokenGivesItsValue) {
 TEST_P(PagedAttentionTest, ATinyCapGivesTheMean) {
   auto shape = make_shape(1, 1, 16);
   shape.softcap = 1e-6F;
-  const Cache cache(shape, TensorType::kF32, 290, 37);
+  const Cache cache(shape, PageType::kF32, 290, 37);
   const auto query = random_queries(shape, 1, 39);
-  const auto output = run({shape, TensorType::kF32, TensorType::kF32, {}}, cache, query, 0, 1, 289);
+  const auto output = run({shape, PageType::kF32, PageType::kF32, {}}, cache, query, 0, 1, 289);
   std::vector<double> mean(16);
   std::vector<float> key(16);
   std::vector<float> value(16);
   for (int64_t token = 0; token < 290; ++token) {
     read_page_token(shape,
-                    TensorType::kF32,
+                    PageType::kF32,
                     cache.pages[static_cast<size_t>(token / kPageTokens)],
                     token % kPageTokens,
                     key.data(),
@@ -329,16 +330,16 @@ TEST_P(PagedAttentionTest, ATinyCapGivesTheMean) {
 TEST_P(PagedAttentionTest, ACapHidesNoNan) {
   auto shape = make_shape(1, 1, 16);
   shape.softcap = 50;
-  const Cache cache(shape, TensorType::kF32, 40, 37);
+  const Cache cache(shape, PageType::kF32, 40, 37);
   const std::vector<float> query(16, NAN);
-  const auto output = run({shape, TensorType::kF32, TensorType::kF32, {}}, cache, query, 0, 1, 39);
+  const auto output = run({shape, PageType::kF32, PageType::kF32, {}}, cache, query, 0, 1, 39);
   EXPECT_TRUE(std::isnan(output[0]));
 }
 
 TEST_P(PagedAttentionTest, UnrotatedKeysGiveWhatRotatedKeysGive) {
   const auto shape = make_shape(2, 2, 32);
   const int64_t tokens = 100;
-  const Cache plain(shape, TensorType::kF32, tokens, 9);
+  const Cache plain(shape, PageType::kF32, tokens, 9);
   Cache rotated = plain;
   RopeTable table(shape.head_dim, 10000.0);
   table.reserve(tokens);
@@ -347,10 +348,10 @@ TEST_P(PagedAttentionTest, UnrotatedKeysGiveWhatRotatedKeysGive) {
   for (int64_t token = 0; token < tokens; ++token) {
     auto& page = rotated.storage[static_cast<size_t>(token / kPageTokens)];
     read_page_token(
-        shape, TensorType::kF32, page.data(), token % kPageTokens, key.data(), value.data());
+        shape, PageType::kF32, page.data(), token % kPageTokens, key.data(), value.data());
     rope(table, key.data(), &token, 1, shape.kv_heads, key.data());
     write_page_tokens(
-        shape, TensorType::kF32, key.data(), value.data(), token % kPageTokens, 1, page.data());
+        shape, PageType::kF32, key.data(), value.data(), token % kPageTokens, 1, page.data());
     rotated.pages[static_cast<size_t>(token / kPageTokens)] = page.data();
   }
   const int64_t half = shape.head_dim / 2;
@@ -367,8 +368,8 @@ TEST_P(PagedAttentionTest, UnrotatedKeysGiveWhatRotatedKeysGive) {
   for (const int64_t rows : {1, 20}) {
     const auto query = random_queries(shape, rows, 13);
     const PagedAttention with_table{
-        shape, TensorType::kF32, TensorType::kF32, {cosine.data(), sine.data()}};
-    const PagedAttention without{shape, TensorType::kF32, TensorType::kF32, {}};
+        shape, PageType::kF32, PageType::kF32, {cosine.data(), sine.data()}};
+    const PagedAttention without{shape, PageType::kF32, PageType::kF32, {}};
     const auto left = run(with_table, plain, query, 0, rows, tokens - rows);
     const auto slow = run(with_table, plain, query, 0, rows, tokens - rows, true);
     const auto right = run(without, rotated, query, 0, rows, tokens - rows);
@@ -381,7 +382,7 @@ TEST_P(PagedAttentionTest, UnrotatedKeysGiveWhatRotatedKeysGive) {
 
 TEST_P(PagedAttentionTest, TokensAreWrittenAsTheReferenceWritesThem) {
   for (const auto& shape : {make_shape(4, 2, 16), make_shape(3, 3, 48)}) {
-    for (const TensorType type : {TensorType::kF32, TensorType::kF16}) {
+    for (const PageType type : kPageTypes) {
       const int64_t width = shape.kv_heads * shape.head_dim;
       const auto key = random_queries(make_shape(shape.kv_heads, 1, shape.head_dim), 32, 23);
       const auto value = random_queries(make_shape(shape.kv_heads, 1, shape.head_dim), 32, 29);
@@ -410,13 +411,13 @@ INSTANTIATE_TEST_SUITE_P(Isa,
 
 TEST(PagedAttention, TokensComeBackAsWritten) {
   const auto shape = make_shape(4, 2, 16);
-  const Cache cache(shape, TensorType::kF32, 40, 21);
+  const Cache cache(shape, PageType::kF32, 40, 21);
   std::vector<float> key(32);
   std::vector<float> value(32);
   std::vector<std::byte> copy(cache.storage[1].size(), static_cast<std::byte>(0xFF));
   for (int64_t index = 0; index < 8; ++index) {
-    read_page_token(shape, TensorType::kF32, cache.pages[1], index, key.data(), value.data());
-    write_page_tokens(shape, TensorType::kF32, key.data(), value.data(), index, 1, copy.data());
+    read_page_token(shape, PageType::kF32, cache.pages[1], index, key.data(), value.data());
+    write_page_tokens(shape, PageType::kF32, key.data(), value.data(), index, 1, copy.data());
   }
   EXPECT_EQ(copy, cache.storage[1]);
 }
@@ -427,8 +428,8 @@ TEST(PagedAttention, WideRegistersGiveTheBitsOfAvx2) {
     GTEST_SKIP() << "needs AVX-512 beside AVX2";
   }
   const auto shape = make_shape(9, 3, 64);
-  const Cache cache(shape, TensorType::kF16, 400, 17);
-  const PagedAttention attention{shape, TensorType::kF16, TensorType::kF16, {}};
+  const Cache cache(shape, PageType::kF16, 400, 17);
+  const PagedAttention attention{shape, PageType::kF16, PageType::kF16, {}};
   for (const int64_t rows : {1, 30}) {
     const auto query = random_queries(shape, rows, 19);
     force_isa("AVX2");
@@ -448,7 +449,7 @@ TEST(PagedAttention, WideRegistersGiveTheBitsOfAvx2) {
 
 TEST(PagedAttention, RefusesWindowsOutsideTheText) {
   const auto shape = make_shape(1, 1, 16);
-  const Cache cache(shape, TensorType::kF32, 40, 21);
+  const Cache cache(shape, PageType::kF32, 40, 21);
   const auto query = random_queries(shape, 2, 5);
   std::vector<float> output(query.size());
   AttentionSequence sequence{};
@@ -458,7 +459,7 @@ TEST(PagedAttention, RefusesWindowsOutsideTheText) {
   sequence.first_rank = 38;
   sequence.pages = cache.pages.data();
   sequence.own_pages = cache.pages.data();
-  const PagedAttention attention{shape, TensorType::kF32, TensorType::kF32, {}};
+  const PagedAttention attention{shape, PageType::kF32, PageType::kF32, {}};
   for (const auto& first_visible :
        {std::vector<int32_t>{-1, 0}, std::vector<int32_t>{39, 39}, std::vector<int32_t>{0, 40}}) {
     sequence.first_visible = first_visible.data();
