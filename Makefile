@@ -3,7 +3,8 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 600
 export JOBS ?= $(shell tools/jobs)
 
-.PHONY: help deps deps-build deps-test deps-lint build test demo install sanitize fuzz lint
+.PHONY: help deps deps-build deps-test deps-lint build test demo install sanitize fuzz lint \
+  bench peers bench-peers
 
 help:          ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -40,3 +41,13 @@ fuzz: deps-build deps-test ## fuzz each reader for FUZZ_SECONDS (600)
 
 lint: deps-build deps-lint ## format and clang-tidy of the files that differ from LINT_BASE
 	@tools/lint
+
+bench: deps build ## adze's speed on this machine, and its share of the machine's peaks
+	@bench/speed.py
+
+peers: deps build ## build what adze is measured against (10 minutes), find its best settings
+	@tools/peers llama.cpp python >/dev/null
+	@bench/peers.py --calibrate
+
+bench-peers: deps build ## adze beside llama.cpp by turns: a table, ratios as the last line
+	@bench/peers.py

@@ -12,7 +12,6 @@ The table goes to standard error, a record to bench/records, one JSON line to st
 """
 
 import argparse
-import datetime
 import hashlib
 import json
 import os
@@ -22,8 +21,8 @@ import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-ADZE = ROOT / "build" / "adze"
+from measuring import ADZE, ROOT, circumstances, default_model, keep_record, processor, run, say
+
 DECODE_TOKENS = 32
 SETTINGS = [{"flash_attention": flash, "micro_batch": batch} for flash in ("off", "on") for batch in (256, 512)]
 
@@ -37,17 +36,6 @@ class Test:
 
 TESTS = [Test("prefill", 512), Test("decode", 0), Test("prefill", 2048), Test("decode", 2048),
          Test("prefill", 7000), Test("decode", 7000)]
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def run(command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"bench: {command[0]} failed ({done.returncode}):\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 class LlamaCpp:
@@ -75,11 +63,6 @@ def adze_speeds(model, test, threads):
         return {"prefill": row["prefill_tokens_per_second"]}
     row = json.loads(run([*common, "--prompt-tokens", 0, "--decode-tokens", DECODE_TOKENS, "--depth", test.tokens]))
     return {"prefill": row["depth_tokens_per_second"], "decode": row["decode_tokens_per_second"]}
-
-
-def processor():
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def passes(tests, settings):
@@ -151,12 +134,6 @@ def report(model, samples, settings, threads):
     return ratios
 
 
-def default_model():
-    data = pathlib.Path(os.environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local/share")
-    folder = data / "adze/models/smollm2-135m"
-    return folder / json.loads((folder / "model.json").read_text())["file"]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", type=pathlib.Path)
@@ -176,22 +153,15 @@ def main():
         sys.exit(built.returncode)
     home = pathlib.Path(built.stdout.splitlines()[-1])
     peer = LlamaCpp(home / "llama.cpp")
-    records = []
     for model in options.model or [default_model()]:
         settings = calibration(peer, model, tests, options.threads, home, options.calibrate)
         if options.calibrate:
             continue
         samples = measure(peer, model, tests, settings, options.threads, options.rounds)
         ratios = report(model, samples, settings, options.threads)
-        records.append({"model": model.name, "processor": processor(), "threads": options.threads,
-                        "date": datetime.date.today().isoformat(),
-                        "commit": run(["git", "-C", ROOT, "describe", "--always", "--dirty"]).strip(),
-                        "peaks": json.loads(run([ADZE, "bench", "--peaks", "--threads", options.threads, "--json"])),
-                        "settings": settings, "samples": samples, "ratios": ratios})
-    for record in records:
-        name = f"peers-{record['date']}-{pathlib.Path(record['model']).stem}-{record['threads']}.json"
-        (ROOT / "bench/records" / name).write_text(json.dumps(record, indent=1) + "\n")
-        print(json.dumps(record["ratios"]))
+        keep_record("peers", {**circumstances(model, options.threads), "settings": settings,
+                              "samples": samples, "ratios": ratios})
+        print(json.dumps(ratios), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ struct BenchOptions {
   ModelOptions model;
   infer::LoadOptions loading;
   bool peaks = false;
+  bool markdown = false;
   infer::SpeedOptions speed;
   infer::CacheOptions cache;
   core::CommonOptions common;
@@ -31,6 +32,7 @@ struct BenchOptions {
     visit("", self.model, "");
     visit("", self.loading, "");
     visit("peaks", self.peaks, "measure the machine itself: read bandwidth and multiply-adds");
+    visit("markdown", self.markdown, "the result as a table");
     visit("", self.speed, "");
     visit("", self.cache, "");
     visit("", self.common, "");
@@ -46,14 +48,70 @@ double median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-std::string row_text(std::string_view test, const std::vector<double>& values) {
-  const auto [least, most] = std::minmax_element(values.begin(), values.end());
-  return fmt::format("{:<24} {:>9.1f} tokens/s   ({:.1f} to {:.1f}, {} runs)\n",
-                     test,
-                     median(values),
-                     *least,
-                     *most,
-                     values.size());
+struct Test {
+  std::string name;
+  const std::vector<double>& runs;  // tokens/s
+  double share;                     // of what the machine's peaks allow
+  const char* limit;
+};
+
+std::vector<Test> tests_of(const infer::SpeedOptions& options,
+                           const infer::SpeedResult& result,
+                           const kernels::MachinePeaks& peaks) {
+  std::vector<Test> tests;
+  if (!result.prefill.empty()) {
+    tests.push_back(
+        {.name = fmt::format("prefill {} at {}", options.prompt_tokens, options.depth),
+         .runs = result.prefill,
+         .share = median(result.prefill) * result.prefill_flops / peaks.flops_per_second,
+         .limit = "of the f32 multiply-adds"});
+  }
+  if (!result.decode.empty()) {
+    tests.push_back(
+        {.name = fmt::format("decode {} at {}", options.decode_tokens, options.depth),
+         .runs = result.decode,
+         .share = median(result.decode) * result.decode_bytes / peaks.read_bytes_per_second,
+         .limit = "of the read bandwidth"});
+  }
+  return tests;
+}
+
+std::string table(const BenchOptions& options, const std::vector<Test>& tests) {
+  std::string text = fmt::format(
+      "| {}, {}, {} threads, {}, {} | tokens/s | least to most | share of the peak |\n"
+      "|---|---|---|---|\n",
+      options.model.model,
+      kernels::active_isa(),
+      core::num_threads(),
+      options.cache.kv_store,
+      options.cache.kv_policy);
+  for (const Test& test : tests) {
+    const auto [least, most] = std::minmax_element(test.runs.begin(), test.runs.end());
+    text += fmt::format("| {} | {:.1f} | {:.1f} to {:.1f} | {:.0f} % {} |\n",
+                        test.name,
+                        median(test.runs),
+                        *least,
+                        *most,
+                        100 * test.share,
+                        test.limit);
+  }
+  return text;
+}
+
+std::string lines(const std::vector<Test>& tests) {
+  std::string text;
+  for (const Test& test : tests) {
+    const auto [least, most] = std::minmax_element(test.runs.begin(), test.runs.end());
+    text += fmt::format("{:<24} {:>9.1f} tokens/s   ({:.1f} to {:.1f}, {} runs)   {:.0f} % {}\n",
+                        test.name,
+                        median(test.runs),
+                        *least,
+                        *most,
+                        test.runs.size(),
+                        100 * test.share,
+                        test.limit);
+  }
+  return text;
 }
 
 void report_peaks(bool json) {
@@ -93,28 +151,24 @@ int bench(const std::vector<std::string>& arguments) {
   const infer::SpeedResult result = infer::measure_speed(
       generator, options.speed, [&](int64_t done, int64_t) { progress.update(done); });
   progress.finish();
-  if (options.common.json) {
-    write_json_line({{"prefill_tokens_per_second", median(result.prefill)},
-                     {"decode_tokens_per_second", median(result.decode)},
-                     {"prefill_runs", result.prefill},
-                     {"decode_runs", result.decode},
-                     {"depth_tokens_per_second", result.depth},
-                     {"depth", options.speed.depth},
-                     {"cache_bytes", result.cache_bytes},
-                     {"isa", kernels::active_isa()},
-                     {"threads", core::num_threads()}});
+  const std::vector<Test> tests = tests_of(options.speed, result, known_peaks());
+  if (!options.common.json) {
+    write_output(options.markdown ? table(options, tests) : lines(tests));
     return 0;
   }
-  if (!result.prefill.empty()) {
-    write_output(
-        row_text(fmt::format("prefill {} at {}", options.speed.prompt_tokens, options.speed.depth),
-                 result.prefill));
+  nlohmann::ordered_json object = {{"prefill_tokens_per_second", median(result.prefill)},
+                                   {"decode_tokens_per_second", median(result.decode)},
+                                   {"prefill_runs", result.prefill},
+                                   {"decode_runs", result.decode},
+                                   {"depth_tokens_per_second", result.depth},
+                                   {"depth", options.speed.depth},
+                                   {"cache_bytes", result.cache_bytes},
+                                   {"isa", kernels::active_isa()},
+                                   {"threads", core::num_threads()}};
+  for (const Test& test : tests) {
+    object[&test.runs == &result.prefill ? "prefill_share" : "decode_share"] = test.share;
   }
-  if (!result.decode.empty()) {
-    write_output(
-        row_text(fmt::format("decode {} at {}", options.speed.decode_tokens, options.speed.depth),
-                 result.decode));
-  }
+  write_json_line(object);
   return 0;
 }
 

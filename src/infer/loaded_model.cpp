@@ -17,13 +17,10 @@ std::string token_text(const text::Tokenizer& tokenizer, std::optional<int32_t> 
 }  // namespace
 
 kernels::Arithmetic LoadOptions::arithmetic() const {
-  if (compute == "f32" || (compute == "auto" && !kernels::has_int8_instructions())) {
-    return kernels::Arithmetic::kF32;
+  if (compute != "int8" && compute != "f32") {
+    throw core::InvalidOption("compute", compute, "int8 or f32");
   }
-  if (compute != "int8" && compute != "auto") {
-    throw core::InvalidOption("compute", compute, "auto, f32 or int8");
-  }
-  return kernels::Arithmetic::kInt8;
+  return compute == "f32" ? kernels::Arithmetic::kF32 : kernels::Arithmetic::kInt8;
 }
 
 LoadedModel load_model(const std::filesystem::path& path, const LoadOptions& options) {

@@ -26,16 +26,16 @@ struct LoadedModel {
 };
 
 struct LoadOptions {
-  std::string compute = "auto";
+  std::string compute = "int8";
 
-  // Throws InvalidOption. "auto" is int8 where the CPU has instructions for it, else f32.
+  // Throws InvalidOption.
   kernels::Arithmetic arithmetic() const;
 
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
     visit("compute",
           self.compute,
-          "products of quantised weights: f32 (exact), int8 (rounded, fast on AVX-512 VNNI), auto");
+          "products of quantised weights: int8 (fast, rounds activations as llama.cpp does) or f32");
   }
 };
 

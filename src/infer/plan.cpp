@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "kernels/packed_matmul/packed_matmul.h"
 #include "kv/cache_registry.h"
 #include "model/load_model.h"
 
@@ -44,25 +45,32 @@ int64_t longest(const kv::KvStore& store, int64_t slots, int64_t bytes, int64_t 
   return low;
 }
 
-// Multiply-adds of a token that sees `cached` tokens, 2 operations each.
-double token_operations(const model::ModelSpec& spec, double matrix_elements, double cached) {
-  return 2 * matrix_elements +
-         4 * cached * static_cast<double>(spec.num_layers * spec.heads * spec.head_dim);
-}
+// Four 8-bit products take the room of one in f32.
+constexpr double kInt8Speed = 4;
 
-// Elements of all matrices that a token is multiplied with: not the embedding, which is looked up,
+// Operations of all products of a token, as so many in f32: not the embedding, which is looked up,
 // unless the output is the same one.
-double matrix_elements(const model::Checkpoint& checkpoint) {
-  double elements = 0;
+double product_flops(const model::Checkpoint& checkpoint) {
+  double flops = 0;
   for (const formats::StoredTensor& tensor : checkpoint.tensors) {
     const bool looked_up = tensor.name == "token_embd.weight" && !checkpoint.spec.tied_output;
     const bool positions =
         tensor.name == "position_embd.weight" || tensor.name == "token_types.weight";
     if (tensor.shape.size() == 2 && !looked_up && !positions) {
-      elements += static_cast<double>(tensor.shape[0]) * static_cast<double>(tensor.shape[1]);
+      flops += 2 * static_cast<double>(tensor.shape[0]) * static_cast<double>(tensor.shape[1]) /
+               (kernels::has_int8_products(tensor.type) ? kInt8Speed : 1);
     }
   }
-  return elements;
+  return flops;
+}
+
+// Of an embedding that is only looked up.
+int64_t unread_bytes(const model::Checkpoint& checkpoint) {
+  if (checkpoint.spec.tied_output) {
+    return 0;
+  }
+  const formats::StoredTensor& embedding = checkpoint.tensor("token_embd.weight");
+  return kernels::packed_bytes(embedding.type, embedding.shape[0], embedding.shape[1]);
 }
 
 // What a run without cache flags has, if it fits; else whole texts before cut ones, then speed.
@@ -91,8 +99,7 @@ Plan make_plan(const model::Checkpoint& checkpoint,
   Plan plan;
   plan.weight_bytes = model::packed_model_bytes(checkpoint);
   plan.program_bytes = program_bytes(spec);
-  const double elements = matrix_elements(checkpoint);
-  plan.prefill_tokens_per_second = peaks.flops_per_second / token_operations(spec, elements, 0);
+  plan.prefill_tokens_per_second = peaks.flops_per_second / product_flops(checkpoint);
   const int64_t room = request.memory_bytes - plan.weight_bytes - plan.program_bytes;
   for (const kv::StoreEntry& store_entry : kv::store_entries()) {
     const auto store = kv::make_store(store_entry.name, spec);
@@ -108,11 +115,9 @@ Plan make_plan(const model::Checkpoint& checkpoint,
       const int64_t share = std::max<int64_t>(0, room) / request.sequences;
       row.longest_context =
           policy->evicts() && row.fits ? -1 : longest(*store, slots, share, spec.context_length);
-      const double seconds =
-          static_cast<double>(plan.weight_bytes + each) / peaks.read_bytes_per_second +
-          token_operations(spec, elements, static_cast<double>(row.cached_tokens)) /
-              peaks.flops_per_second;
-      row.decode_tokens_per_second = 1 / seconds;
+      row.decode_tokens_per_second =
+          peaks.read_bytes_per_second /
+          static_cast<double>(plan.weight_bytes - unread_bytes(checkpoint) + each);
       plan.rows.push_back(std::move(row));
     }
   }

@@ -25,8 +25,7 @@ struct PlanRow {
   bool fits = false;            // beside the weights and the program
   int64_t longest_context = 0;  // tokens of each text that would fit; the model's own at most,
                                 // -1: no limit (the policy bounds the cache)
-  // At the longest text, a text at a time: what the machine's peaks allow, its reads and its
-  // arithmetic one after the other.
+  // At the longest text, a text at a time: what the machine's read bandwidth allows.
   double decode_tokens_per_second = 0;
 };
 
@@ -35,7 +34,8 @@ struct Plan {
   int64_t program_bytes = 0;  // libraries, tables and rows in flight
   std::vector<PlanRow> rows;  // every registered store with every registered policy
   size_t advised = 0;         // into rows: the first that fits, whole texts in f16 before others
-  double prefill_tokens_per_second = 0;  // of an empty cache, as above
+  // Of an empty cache, what the multiply-adds allow: in f32, or four times as many in int8.
+  double prefill_tokens_per_second = 0;
 };
 
 Plan make_plan(const model::Checkpoint& checkpoint,

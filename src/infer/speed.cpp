@@ -41,6 +41,22 @@ double time_tokens(Generator& generator,
          std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// Multiply-adds of a token in all layers but their attention, 2 operations each.
+double product_flops(const model::Model& model) {
+  double flops = 0;
+  for (const model::Layer& layer : model.layers) {
+    for (const tensor::LinearWeight* weight : model::Model::matrices(layer)) {
+      flops += 2 * static_cast<double>(weight->outputs()) * static_cast<double>(weight->columns());
+    }
+  }
+  return flops;
+}
+
+// Weights that each token reads: an embedding is looked up only.
+int64_t weight_bytes_read(const model::Model& model) {
+  return model.weight_bytes() - (model.output == model.embedding ? 0 : model.embedding->bytes());
+}
+
 void require(std::string_view field, int64_t value, int64_t least, int64_t most) {
   if (value < least || value > most) {
     throw core::InvalidOption(field, std::to_string(value), fmt::format("{} to {}", least, most));
@@ -70,7 +86,14 @@ SpeedResult measure_speed(Generator& generator,
   const std::span<const int32_t> all(tokens);
   const auto depth = all.first(static_cast<size_t>(options.depth));
   const auto after = all.subspan(static_cast<size_t>(options.depth));
+  const model::Model& model = generator.model();
   SpeedResult result;
+  const double seen = static_cast<double>(options.depth) +
+                      static_cast<double>(options.prompt_tokens) / 2;
+  result.prefill_flops =
+      product_flops(model) +
+      4 * seen *
+          static_cast<double>(model.spec.num_layers * model.spec.heads * model.spec.head_dim);
   if (!depth.empty()) {
     result.depth = time_tokens(generator, sequence, depth, generator.prefill_chunk());
   }
@@ -97,6 +120,7 @@ SpeedResult measure_speed(Generator& generator,
     }
     on_repetition(repetition, options.repetitions);
   }
+  result.decode_bytes = static_cast<double>(weight_bytes_read(model) + result.cache_bytes);
   return result;
 }
 

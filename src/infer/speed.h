@@ -31,6 +31,9 @@ struct SpeedResult {
   std::vector<double> decode;
   double depth = 0;         // tokens/s of filling the cache to the depth, once; 0 at depth 0
   int64_t cache_bytes = 0;  // at the end of the decode test
+  // A token's work, for comparison with the machine's peaks.
+  double prefill_flops = 0;  // mean over the prompt, its attention included
+  double decode_bytes = 0;   // weights and, at the end of the test, cache
 };
 
 // Random tokens; the text of it does not change the speed. Throws ContextFull.

@@ -13,6 +13,22 @@ int64_t norm_bytes(const Norm& norm) {
 
 }  // namespace
 
+std::vector<const tensor::LinearWeight*> Model::matrices(const Layer& layer) {
+  std::vector<const tensor::LinearWeight*> found;
+  for (const auto* weight : {&layer.query,
+                             &layer.key,
+                             &layer.value,
+                             &layer.attention_output,
+                             &layer.gate,
+                             &layer.up,
+                             &layer.down}) {
+    if (*weight != nullptr) {
+      found.push_back(weight->get());
+    }
+  }
+  return found;
+}
+
 int64_t Model::weight_bytes() const {
   int64_t bytes = embedding->bytes() + tensor_bytes(position_embedding) + norm_bytes(output_norm);
   if (output != nullptr && output != embedding) {
@@ -27,14 +43,8 @@ int64_t Model::weight_bytes() const {
                              &layer.feed_forward_branch_norm}) {
       bytes += norm_bytes(*norm);
     }
-    for (const auto& weight : {layer.query,
-                               layer.key,
-                               layer.value,
-                               layer.attention_output,
-                               layer.gate,
-                               layer.up,
-                               layer.down}) {
-      bytes += weight != nullptr ? weight->bytes() : 0;
+    for (const tensor::LinearWeight* weight : matrices(layer)) {
+      bytes += weight->bytes();
     }
   }
   return bytes;

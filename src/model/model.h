@@ -45,6 +45,8 @@ struct Model {
                                    // null for encoders
 
   int64_t weight_bytes() const;  // resident, a shared weight once
+  // What a layer's rows are multiplied with; null ones left out.
+  static std::vector<const tensor::LinearWeight*> matrices(const Layer& layer);
 };
 using ModelPtr = std::shared_ptr<const Model>;
 

@@ -33,28 +33,106 @@ namespace {
 using IntegerVector = hn::Vec<Integers>;
 
 // Rows that share an unpacked panel's loads: their sums, 8 quads, scale and offset fill AVX-512's 32
-// registers.
+// registers (with AVX2 the quads stay in the first-level cache).
 constexpr int kTileRows = kVectors == 1 ? 16 : 4;
 // From here on, unpacking a panel once costs less than at each use.
 constexpr int kDirectRows = kVectors == 1 ? 8 : 4;
 
-// sum += the four products of each lane's bytes: codes 0 to 255, x -128 to 127.
-HWY_INLINE IntegerVector add_products(IntegerVector sum, WordVector codes, const int32_t& x) {
+// Eight quads of codes, a panel's 32 columns.
+struct Quads {
+  WordVector quads[8];
+};
+
 #if HWY_TARGET == HWY_AVX3_DL
+// sum += the four products of each lane's bytes: codes unsigned, x signed.
+HWY_INLINE IntegerVector add_products(IntegerVector sum, WordVector codes, const int32_t& x) {
   // Highway 1.0.3 does not turn the instruction's compiler flag on, so no intrinsic.
   asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(codes.raw), "m"(x));
   return sum;
-#else
-  // The definition of the instruction.
-  const auto bytes = hn::Set(kWords, 255U);
-  for (int j = 0; j < 4; ++j) {
-    const auto code = hn::And(hn::ShiftRightSame(codes, 8 * j), bytes);
-    const auto value = hn::Set(kIntegers, static_cast<int8_t>(static_cast<uint32_t>(x) >> (8 * j)));
-    sum = hn::Add(sum, hn::Mul(hn::BitCast(kIntegers, code), value));
+}
+
+template <int bits, int first, int count>
+HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
+  IntegerVector sum = hn::Zero(kIntegers);
+  for (int quad = first; quad < first + count; ++quad) {
+    sum = add_products(sum, codes.quads[quad], x[quad]);
   }
   return sum;
-#endif
 }
+#elif HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+#if HWY_TARGET == HWY_AVX3
+using Raw = __m512i;
+HWY_INLINE Raw broadcast(int32_t word) { return _mm512_set1_epi32(word); }
+// Products of bytes, neighbours added, in 16 bits.
+HWY_INLINE Raw multiply_bytes(Raw codes, Raw x) { return _mm512_maddubs_epi16(codes, x); }
+HWY_INLINE Raw multiply_shorts(Raw a, Raw b) { return _mm512_madd_epi16(a, b); }
+HWY_INLINE Raw add_shorts(Raw a, Raw b) { return _mm512_add_epi16(a, b); }
+HWY_INLINE Raw add_words(Raw a, Raw b) { return _mm512_add_epi32(a, b); }
+HWY_INLINE Raw even_unsigned(Raw bytes) { return _mm512_and_si512(bytes, broadcast(0x00FF00FF)); }
+HWY_INLINE Raw odd_unsigned(Raw bytes) { return _mm512_srli_epi16(bytes, 8); }
+HWY_INLINE Raw even_signed(Raw bytes) {
+  return _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8);
+}
+HWY_INLINE Raw odd_signed(Raw bytes) { return _mm512_srai_epi16(bytes, 8); }
+#else
+using Raw = __m256i;
+HWY_INLINE Raw broadcast(int32_t word) { return _mm256_set1_epi32(word); }
+HWY_INLINE Raw multiply_bytes(Raw codes, Raw x) { return _mm256_maddubs_epi16(codes, x); }
+HWY_INLINE Raw multiply_shorts(Raw a, Raw b) { return _mm256_madd_epi16(a, b); }
+HWY_INLINE Raw add_shorts(Raw a, Raw b) { return _mm256_add_epi16(a, b); }
+HWY_INLINE Raw add_words(Raw a, Raw b) { return _mm256_add_epi32(a, b); }
+HWY_INLINE Raw even_unsigned(Raw bytes) { return _mm256_and_si256(bytes, broadcast(0x00FF00FF)); }
+HWY_INLINE Raw odd_unsigned(Raw bytes) { return _mm256_srli_epi16(bytes, 8); }
+HWY_INLINE Raw even_signed(Raw bytes) {
+  return _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
+}
+HWY_INLINE Raw odd_signed(Raw bytes) { return _mm256_srai_epi16(bytes, 8); }
+#endif
+
+// As many quads' sums of two products fit 16 bits: at most 15, 31 or 63 times 127, twice.
+template <int bits>
+constexpr int kQuadsInShorts = bits <= 4 ? 8 : bits == 5 ? 4 : 2;
+static_assert(15 * 127 * 2 * 8 < 32768 && 31 * 127 * 2 * 4 < 32768 && 63 * 127 * 2 * 2 < 32768);
+
+template <int bits, int first, int count>
+HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
+  Raw sum = broadcast(0);
+  if constexpr (bits == 8) {
+    for (int quad = first; quad < first + count; ++quad) {
+      const Raw bytes = codes.quads[quad].raw;
+      const Raw values = broadcast(x[quad]);
+      sum = add_words(sum, multiply_shorts(even_unsigned(bytes), even_signed(values)));
+      sum = add_words(sum, multiply_shorts(odd_unsigned(bytes), odd_signed(values)));
+    }
+  } else {
+    constexpr int kRun = std::min(count, kQuadsInShorts<bits>);
+    const Raw ones = broadcast(0x00010001);
+    for (int run = first; run < first + count; run += kRun) {
+      Raw shorts = multiply_bytes(codes.quads[run].raw, broadcast(x[run]));
+      for (int quad = run + 1; quad < run + kRun; ++quad) {
+        shorts = add_shorts(shorts, multiply_bytes(codes.quads[quad].raw, broadcast(x[quad])));
+      }
+      sum = add_words(sum, multiply_shorts(shorts, ones));
+    }
+  }
+  return IntegerVector{sum};
+}
+#else
+// The definition.
+template <int bits, int first, int count>
+HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
+  IntegerVector sum = hn::Zero(kIntegers);
+  for (int quad = first; quad < first + count; ++quad) {
+    for (int j = 0; j < 4; ++j) {
+      const auto code = hn::And(hn::ShiftRightSame(codes.quads[quad], 8 * j), hn::Set(kWords, 255U));
+      const auto word = static_cast<uint32_t>(x[quad]);
+      const auto value = hn::Set(kIntegers, static_cast<int8_t>(word >> (8 * j)));
+      sum = hn::Add(sum, hn::Mul(hn::BitCast(kIntegers, code), value));
+    }
+  }
+  return sum;
+}
+#endif
 
 // Columns in the order of quads.
 HWY_INLINE void order_quads(const int8_t* codes, int32_t* quads) {
@@ -130,6 +208,11 @@ void round_rows(const float* x, int64_t rows, int64_t columns, std::vector<Round
 template <TensorType type>
 constexpr int kScaleParts =
     type == TensorType::kQ2_K || type == TensorType::kQ3_K || type == TensorType::kQ6_K ? 2 : 1;
+// Of a code as a byte: the iq4 types' are looked up.
+template <TensorType type>
+constexpr int kByteBits = type == TensorType::kIQ4_NL || type == TensorType::kIQ4_XS
+                              ? 8
+                              : static_cast<int>(panel_form(type).code_bits);
 
 // A source opens the 32 columns of a block of one panel: quads of codes, and the affine map of each
 // part. Straight from the packed panel:
@@ -137,6 +220,7 @@ template <TensorType type>
 class PackedSource {
  public:
   static constexpr int kParts = kScaleParts<type>;
+  static constexpr int kBits = kByteBits<type>;
 
   HWY_INLINE void open(const uint8_t* panel, int64_t block) {
     header_ = panel + block / kBlockParts * block_bytes(kForm);
@@ -161,10 +245,11 @@ class PackedSource {
 
 // ... or unpacked: for 32 columns, eight quads of 16 x u32, then scale and offset, 16 x f32 each, of
 // each part.
-template <int parts>
+template <int parts, int bits>
 class UnpackedSource {
  public:
   static constexpr int kParts = parts;
+  static constexpr int kBits = bits;
   static constexpr int64_t kBytes = 8 * 64 + parts * 2 * 64;
 
   HWY_INLINE void open(const uint8_t* unpacked, int64_t block) { start_ = unpacked + block * kBytes; }
@@ -183,8 +268,11 @@ class UnpackedSource {
 };
 
 template <TensorType type>
+using Unpacked = UnpackedSource<kScaleParts<type>, std::max(4, kByteBits<type>)>;
+
+template <TensorType type>
 void unpack_panel(const uint8_t* panel, int64_t columns, uint8_t* unpacked) {
-  using Target = UnpackedSource<kScaleParts<type>>;
+  using Target = Unpacked<type>;
   PackedSource<type> source;
   for (int64_t block = 0; block < columns / kBlockColumns; ++block) {
     source.open(panel, block);
@@ -239,36 +327,30 @@ HWY_NOINLINE void multiply_panel(const RoundedColumns* x,
       fetch_ahead(next + byte);
     }
     for (int v = 0; v < kVectors; ++v) {
-      const WordVector q0 = source.template quad<0>(v);
-      const WordVector q1 = source.template quad<1>(v);
-      const WordVector q2 = source.template quad<2>(v);
-      const WordVector q3 = source.template quad<3>(v);
-      const WordVector q4 = source.template quad<4>(v);
-      const WordVector q5 = source.template quad<5>(v);
-      const WordVector q6 = source.template quad<6>(v);
-      const WordVector q7 = source.template quad<7>(v);
+      const Quads codes{{source.template quad<0>(v),
+                         source.template quad<1>(v),
+                         source.template quad<2>(v),
+                         source.template quad<3>(v),
+                         source.template quad<4>(v),
+                         source.template quad<5>(v),
+                         source.template quad<6>(v),
+                         source.template quad<7>(v)}};
       const Affine first = source.affine(0, v);
       const Affine second = Source::kParts == 2 ? source.affine(Source::kParts - 1, v) : first;
       for (int r = 0; r < kRows; ++r) {
         const RoundedColumns& values = x_rows[r][block];
-        auto low = add_products(hn::Zero(kIntegers), q0, values.quads[0]);
-        low = add_products(low, q1, values.quads[1]);
-        low = add_products(low, q2, values.quads[2]);
-        low = add_products(low, q3, values.quads[3]);
-        auto high = Source::kParts == 2 ? hn::Zero(kIntegers) : low;
-        high = add_products(high, q4, values.quads[4]);
-        high = add_products(high, q5, values.quads[5]);
-        high = add_products(high, q6, values.quads[6]);
-        high = add_products(high, q7, values.quads[7]);
         const Vector scale = hn::Set(kFloats, values.scale);
         Vector sum = sums[r][v];
         if constexpr (Source::kParts == 2) {
-          sum = hn::MulAdd(hn::ConvertTo(kFloats, low), hn::Mul(first.scale, scale), sum);
+          const Vector low = hn::ConvertTo(kFloats, dot<Source::kBits, 0, 4>(codes, values.quads));
+          const Vector high = hn::ConvertTo(kFloats, dot<Source::kBits, 4, 4>(codes, values.quads));
+          sum = hn::MulAdd(low, hn::Mul(first.scale, scale), sum);
           sum = hn::MulAdd(first.offset, hn::Set(kFloats, values.half_sums[0]), sum);
-          sum = hn::MulAdd(hn::ConvertTo(kFloats, high), hn::Mul(second.scale, scale), sum);
+          sum = hn::MulAdd(high, hn::Mul(second.scale, scale), sum);
           sum = hn::MulAdd(second.offset, hn::Set(kFloats, values.half_sums[1]), sum);
         } else {
-          sum = hn::MulAdd(hn::ConvertTo(kFloats, high), hn::Mul(first.scale, scale), sum);
+          const Vector all = hn::ConvertTo(kFloats, dot<Source::kBits, 0, 8>(codes, values.quads));
+          sum = hn::MulAdd(all, hn::Mul(first.scale, scale), sum);
           sum = hn::MulAdd(first.offset, hn::Set(kFloats, values.sum), sum);
         }
         sums[r][v] = sum;
@@ -331,7 +413,7 @@ void unpacked_panel(const RoundedColumns* x,
                     int64_t blocks,
                     const PanelPlace& place,
                     std::vector<uint8_t>& memory) {
-  using Source = UnpackedSource<kScaleParts<type>>;
+  using Source = Unpacked<type>;
   memory.resize(static_cast<size_t>(blocks * Source::kBytes));
   unpack_panel<type>(place.panel, blocks * kBlockColumns, memory.data());
   int64_t row = 0;
@@ -420,10 +502,6 @@ HWY_AFTER_NAMESPACE();
 namespace adze::kernels {
 
 HWY_EXPORT(matmul);
-
-bool has_int8_instructions() {
-  return (hwy::SupportedTargets() & HWY_AVX3_DL) != 0;
-}
 
 void int8_matmul(const float* x,
                  int64_t rows,

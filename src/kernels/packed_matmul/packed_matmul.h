@@ -41,8 +41,6 @@ bool has_packed_form(core::TensorType type);
 
 // Whether the type's weights are codes, which kInt8 needs: all but f32, f16 and bf16.
 bool has_int8_products(core::TensorType type);
-// Whether the CPU has instructions for them (AVX-512 VNNI). Elsewhere they are slow.
-bool has_int8_instructions();
 
 // Bytes of all panels; missing rows of the last panel are zero.
 int64_t packed_bytes(core::TensorType type, int64_t outputs, int64_t columns);
