@@ -64,8 +64,8 @@ struct Generator::Implementation {
         pool(pool_bytes(*store, *policy, num_slots, context)),
         rotation(model->spec, rope_context(*policy, context)) {}
 
-  // Logits of the tokens after the last `wanted` of `tokens`, [wanted, vocab_size]; these are in one
-  // chunk.
+  // Logits of the tokens after the last `wanted` of `tokens`, [wanted, vocab_size]; these are in
+  // one chunk.
   at::Tensor next_logits(kv::Sequence& sequence,
                          std::span<const int32_t> tokens,
                          int64_t wanted,
@@ -166,11 +166,11 @@ GenerationResult Generator::generate(kv::Sequence& sequence,
   }
   if (request.guesses < 0 || request.guesses > kMostGuesses ||
       (request.guesses > 0 && self.policy->evicts())) {
-    throw core::InvalidOption(
-        "guesses",
-        std::to_string(request.guesses),
-        self.policy->evicts() ? fmt::format("0 with the policy {}", self.policy->name())
-                              : fmt::format("0 to {}", kMostGuesses));
+    throw core::InvalidOption("guesses",
+                              std::to_string(request.guesses),
+                              self.policy->evicts()
+                                  ? fmt::format("0 with the policy {}", self.policy->name())
+                                  : fmt::format("0 to {}", kMostGuesses));
   }
   const Sampler sampler(request.sampling, self.model->spec.vocab_size);
   GenerationResult result;

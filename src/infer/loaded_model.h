@@ -33,9 +33,10 @@ struct LoadOptions {
 
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
-    visit("compute",
-          self.compute,
-          "products of quantised weights: int8 (fast, rounds activations as llama.cpp does) or f32");
+    visit(
+        "compute",
+        self.compute,
+        "products of quantised weights: int8 (fast, rounds activations as llama.cpp does) or f32");
   }
 };
 

@@ -1,7 +1,8 @@
 #pragma once
 // Guesses the next tokens from repetition: what followed the last time that the text's newest few
-// tokens stood in it (prompt lookup decoding: https://github.com/apoorvumang/prompt-lookup-decoding).
-// A guess costs nothing but the rows that check it.
+// tokens stood in it (prompt lookup decoding:
+// https://github.com/apoorvumang/prompt-lookup-decoding). A guess costs nothing but the rows that
+// check it.
 
 #include <array>
 #include <cstdint>

@@ -88,8 +88,8 @@ SpeedResult measure_speed(Generator& generator,
   const auto after = all.subspan(static_cast<size_t>(options.depth));
   const model::Model& model = generator.model();
   SpeedResult result;
-  const double seen = static_cast<double>(options.depth) +
-                      static_cast<double>(options.prompt_tokens) / 2;
+  const double seen =
+      static_cast<double>(options.depth) + static_cast<double>(options.prompt_tokens) / 2;
   result.prefill_flops =
       product_flops(model) +
       4 * seen *

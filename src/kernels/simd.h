@@ -5,7 +5,8 @@
 
 // AVX2 and AVX-512 are what machines of the last decade have. An older one runs Highway's emulated
 // 128-bit vectors: correct, slow, and without fused multiply-add, so with other bits.
-// Highway compiles for AVX-512 with VNNI (integer products) only where HWY_WANT_AVX3_DL asks for it.
+// Highway compiles for AVX-512 with VNNI (integer products) only where HWY_WANT_AVX3_DL asks for
+// it.
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
 
 #include <string>

@@ -94,6 +94,7 @@ class KvStore {
   virtual PageRef seal(PagePool& pool, const PageRef& raw) const = 0;
   // One token of a sealed page as f32 [kv_heads, head_dim] each.
   virtual void read_sealed(const PageRef& page, int64_t index, float* key, float* value) const = 0;
+
  private:
   PageRef pack_page(PagePool& pool,
                     const SlotPages& slot,

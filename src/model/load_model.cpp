@@ -134,8 +134,7 @@ class Loader {
     for (const int64_t row : range.order) {
       pointers.push_back(stored.data.data() + (range.begin + row) * bytes);
     }
-    return tensor::make_packed_weight(
-        stored.type, columns, pointers, arithmetic_, std::move(bias));
+    return tensor::make_packed_weight(stored.type, columns, pointers, arithmetic_, std::move(bias));
   }
 
   // Every text is of token type 0, so its row is part of every position.

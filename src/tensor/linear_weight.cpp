@@ -145,14 +145,13 @@ LinearWeightPtr make_packed_weight(core::TensorType type,
   if (columns % multiple != 0) {
     throw core::error("weight", "expected columns in multiples of {}, got {}", multiple, columns);
   }
-  return std::make_shared<PackedWeight>(type,
-                                        static_cast<int64_t>(source_rows.size()),
-                                        columns,
-                                        pack_panels(type, columns, source_rows),
-                                        kernels::has_int8_products(type)
-                                            ? arithmetic
-                                            : kernels::Arithmetic::kF32,
-                                        std::move(bias));
+  return std::make_shared<PackedWeight>(
+      type,
+      static_cast<int64_t>(source_rows.size()),
+      columns,
+      pack_panels(type, columns, source_rows),
+      kernels::has_int8_products(type) ? arithmetic : kernels::Arithmetic::kF32,
+      std::move(bias));
 }
 
 LinearWeightPtr make_dense_weight(at::Tensor weight) {

@@ -35,8 +35,8 @@ using LinearWeightPtr = std::shared_ptr<const LinearWeight>;
 // Stored blocks in panels (kernels/packed_matmul): for inference. Throws core::Error where the type
 // has no packed form or the columns are no multiple of 32.
 // source_rows: `outputs` pointers to stored rows, in the order that the outputs shall have.
-// bias: f32 [outputs], or empty. Types without codes (f32, f16, bf16) are multiplied in f32, whatever
-// the arithmetic.
+// bias: f32 [outputs], or empty. Types without codes (f32, f16, bf16) are multiplied in f32,
+// whatever the arithmetic.
 LinearWeightPtr make_packed_weight(core::TensorType type,
                                    int64_t columns,
                                    std::span<const std::byte* const> source_rows,

@@ -65,8 +65,7 @@ class BatchTest : public DefaultModelTest {
       for (Running& one : running) {
         one.rows = std::min(chunk, static_cast<int64_t>(one.waiting.size()));
         step.push_back({&one.sequence, one.rows});
-        rows.tokens.insert(
-            rows.tokens.end(), one.waiting.begin(), one.waiting.begin() + one.rows);
+        rows.tokens.insert(rows.tokens.end(), one.waiting.begin(), one.waiting.begin() + one.rows);
         rows.sequence_starts.push_back(static_cast<int64_t>(rows.tokens.size()));
       }
       kv::CachedAttention context(model.spec, generator.rotation(), step);

@@ -35,7 +35,8 @@ inline const LoadedModel* default_model(const std::string& compute, std::string*
 class DefaultModelTest : public testing::Test {
  protected:
   // As users run it, or in the exact arithmetic.
-  explicit DefaultModelTest(std::string compute = LoadOptions().compute) : compute_(std::move(compute)) {}
+  explicit DefaultModelTest(std::string compute = LoadOptions().compute)
+      : compute_(std::move(compute)) {}
 
   void SetUp() override {
     std::string reason;

@@ -32,8 +32,8 @@ namespace {
 
 using IntegerVector = hn::Vec<Integers>;
 
-// Rows that share an unpacked panel's loads: their sums, 8 quads, scale and offset fill AVX-512's 32
-// registers (with AVX2 the quads stay in the first-level cache).
+// Rows that share an unpacked panel's loads: their sums, 8 quads, scale and offset fill AVX-512's
+// 32 registers (with AVX2 the quads stay in the first-level cache).
 constexpr int kTileRows = kVectors == 1 ? 16 : 4;
 // From here on, unpacking a panel once costs less than at each use.
 constexpr int kDirectRows = kVectors == 1 ? 8 : 4;
@@ -62,36 +62,70 @@ HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
 #elif HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
 #if HWY_TARGET == HWY_AVX3
 using Raw = __m512i;
-HWY_INLINE Raw broadcast(int32_t word) { return _mm512_set1_epi32(word); }
+HWY_INLINE Raw broadcast(int32_t word) {
+  return _mm512_set1_epi32(word);
+}
 // Products of bytes, neighbours added, in 16 bits.
-HWY_INLINE Raw multiply_bytes(Raw codes, Raw x) { return _mm512_maddubs_epi16(codes, x); }
-HWY_INLINE Raw multiply_shorts(Raw a, Raw b) { return _mm512_madd_epi16(a, b); }
-HWY_INLINE Raw add_shorts(Raw a, Raw b) { return _mm512_add_epi16(a, b); }
-HWY_INLINE Raw add_words(Raw a, Raw b) { return _mm512_add_epi32(a, b); }
-HWY_INLINE Raw even_unsigned(Raw bytes) { return _mm512_and_si512(bytes, broadcast(0x00FF00FF)); }
-HWY_INLINE Raw odd_unsigned(Raw bytes) { return _mm512_srli_epi16(bytes, 8); }
+HWY_INLINE Raw multiply_bytes(Raw codes, Raw x) {
+  return _mm512_maddubs_epi16(codes, x);
+}
+HWY_INLINE Raw multiply_shorts(Raw a, Raw b) {
+  return _mm512_madd_epi16(a, b);
+}
+HWY_INLINE Raw add_shorts(Raw a, Raw b) {
+  return _mm512_add_epi16(a, b);
+}
+HWY_INLINE Raw add_words(Raw a, Raw b) {
+  return _mm512_add_epi32(a, b);
+}
+HWY_INLINE Raw even_unsigned(Raw bytes) {
+  return _mm512_and_si512(bytes, broadcast(0x00FF00FF));
+}
+HWY_INLINE Raw odd_unsigned(Raw bytes) {
+  return _mm512_srli_epi16(bytes, 8);
+}
 HWY_INLINE Raw even_signed(Raw bytes) {
   return _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8);
 }
-HWY_INLINE Raw odd_signed(Raw bytes) { return _mm512_srai_epi16(bytes, 8); }
+HWY_INLINE Raw odd_signed(Raw bytes) {
+  return _mm512_srai_epi16(bytes, 8);
+}
 #else
 using Raw = __m256i;
-HWY_INLINE Raw broadcast(int32_t word) { return _mm256_set1_epi32(word); }
-HWY_INLINE Raw multiply_bytes(Raw codes, Raw x) { return _mm256_maddubs_epi16(codes, x); }
-HWY_INLINE Raw multiply_shorts(Raw a, Raw b) { return _mm256_madd_epi16(a, b); }
-HWY_INLINE Raw add_shorts(Raw a, Raw b) { return _mm256_add_epi16(a, b); }
-HWY_INLINE Raw add_words(Raw a, Raw b) { return _mm256_add_epi32(a, b); }
-HWY_INLINE Raw even_unsigned(Raw bytes) { return _mm256_and_si256(bytes, broadcast(0x00FF00FF)); }
-HWY_INLINE Raw odd_unsigned(Raw bytes) { return _mm256_srli_epi16(bytes, 8); }
+HWY_INLINE Raw broadcast(int32_t word) {
+  return _mm256_set1_epi32(word);
+}
+HWY_INLINE Raw multiply_bytes(Raw codes, Raw x) {
+  return _mm256_maddubs_epi16(codes, x);
+}
+HWY_INLINE Raw multiply_shorts(Raw a, Raw b) {
+  return _mm256_madd_epi16(a, b);
+}
+HWY_INLINE Raw add_shorts(Raw a, Raw b) {
+  return _mm256_add_epi16(a, b);
+}
+HWY_INLINE Raw add_words(Raw a, Raw b) {
+  return _mm256_add_epi32(a, b);
+}
+HWY_INLINE Raw even_unsigned(Raw bytes) {
+  return _mm256_and_si256(bytes, broadcast(0x00FF00FF));
+}
+HWY_INLINE Raw odd_unsigned(Raw bytes) {
+  return _mm256_srli_epi16(bytes, 8);
+}
 HWY_INLINE Raw even_signed(Raw bytes) {
   return _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
 }
-HWY_INLINE Raw odd_signed(Raw bytes) { return _mm256_srai_epi16(bytes, 8); }
+HWY_INLINE Raw odd_signed(Raw bytes) {
+  return _mm256_srai_epi16(bytes, 8);
+}
 #endif
 
 // As many quads' sums of two products fit 16 bits: at most 15, 31 or 63 times 127, twice.
 template <int bits>
-constexpr int kQuadsInShorts = bits <= 4 ? 8 : bits == 5 ? 4 : 2;
+constexpr int kQuadsInShorts = bits <= 4   ? 8
+                               : bits == 5 ? 4
+                                           : 2;
 static_assert(15 * 127 * 2 * 8 < 32768 && 31 * 127 * 2 * 4 < 32768 && 63 * 127 * 2 * 2 < 32768);
 
 template <int bits, int first, int count>
@@ -124,7 +158,8 @@ HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
   IntegerVector sum = hn::Zero(kIntegers);
   for (int quad = first; quad < first + count; ++quad) {
     for (int j = 0; j < 4; ++j) {
-      const auto code = hn::And(hn::ShiftRightSame(codes.quads[quad], 8 * j), hn::Set(kWords, 255U));
+      const auto code =
+          hn::And(hn::ShiftRightSame(codes.quads[quad], 8 * j), hn::Set(kWords, 255U));
       const auto word = static_cast<uint32_t>(x[quad]);
       const auto value = hn::Set(kIntegers, static_cast<int8_t>(word >> (8 * j)));
       sum = hn::Add(sum, hn::Mul(hn::BitCast(kIntegers, code), value));
@@ -191,7 +226,10 @@ void round_block(const float* x, RoundedColumns& block) {
   order_quads(codes, block.quads);
 }
 
-void round_rows(const float* x, int64_t rows, int64_t columns, std::vector<RoundedColumns>& rounded) {
+void round_rows(const float* x,
+                int64_t rows,
+                int64_t columns,
+                std::vector<RoundedColumns>& rounded) {
   const int64_t blocks = columns / kBlockColumns;
   rounded.resize(static_cast<size_t>(rows * blocks));
   RoundedColumns* target = rounded.data();
@@ -243,8 +281,8 @@ class PackedSource {
   const uint8_t* words_;
 };
 
-// ... or unpacked: for 32 columns, eight quads of 16 x u32, then scale and offset, 16 x f32 each, of
-// each part.
+// ... or unpacked: for 32 columns, eight quads of 16 x u32, then scale and offset, 16 x f32 each,
+// of each part.
 template <int parts, int bits>
 class UnpackedSource {
  public:
@@ -252,7 +290,9 @@ class UnpackedSource {
   static constexpr int kBits = bits;
   static constexpr int64_t kBytes = 8 * 64 + parts * 2 * 64;
 
-  HWY_INLINE void open(const uint8_t* unpacked, int64_t block) { start_ = unpacked + block * kBytes; }
+  HWY_INLINE void open(const uint8_t* unpacked, int64_t block) {
+    start_ = unpacked + block * kBytes;
+  }
   template <int index>
   HWY_INLINE WordVector quad(int vector) const {
     return load_words(start_ + index * 64, vector);

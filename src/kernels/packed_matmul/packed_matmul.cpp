@@ -417,10 +417,10 @@ void packed_matmul(const float* x,
                 columns);
     const int64_t unit = std::max(panel_form(output.weight.type).columns, kBlockColumns);
     core::check(columns % unit == 0, "columns % ", unit, ", got ", columns);
-    core::check(output.weight.arithmetic == Arithmetic::kF32 ||
-                    has_int8_products(output.weight.type),
-                "a type of codes for integer products, got ",
-                core::info(output.weight.type).name);
+    core::check(
+        output.weight.arithmetic == Arithmetic::kF32 || has_int8_products(output.weight.type),
+        "a type of codes for integer products, got ",
+        core::info(output.weight.type).name);
   }
   static thread_local std::vector<float> packed_x;
   for_each_arithmetic(outputs, [&](Arithmetic arithmetic, std::span<const MatmulOutput> some) {

@@ -1,9 +1,9 @@
 #pragma once
 // y [rows, outputs] = x [rows, columns] · Wᵀ for a weight W [outputs, columns] in its stored type.
 //
-// Promise (design: determinism): the bits of y[r][o] depend on row r of x, on row o of W, on the type
-// and on the arithmetic, never on the number of rows, on threads or on which of the code paths ran.
-// AVX2 and AVX-512 give equal bits.
+// Promise (design: determinism): the bits of y[r][o] depend on row r of x, on row o of W, on the
+// type and on the arithmetic, never on the number of rows, on threads or on which of the code paths
+// ran. AVX2 and AVX-512 give equal bits.
 //
 // Layout: weight rows are packed in panels of 16, so that 16 outputs are the lanes of a vector and
 // no sum crosses lanes. A panel takes exactly the bytes of its 16 stored rows.

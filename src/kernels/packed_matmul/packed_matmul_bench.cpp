@@ -51,8 +51,7 @@ void multiply(benchmark::State& state,
   const auto panels = random_panels(type, outputs, columns);
   const std::vector<float> x(static_cast<size_t>(rows * columns), 0.5F);
   std::vector<float> y(static_cast<size_t>(rows * outputs));
-  const MatmulOutput output{
-      {type, outputs, columns, panels.data(), arithmetic}, y.data(), outputs};
+  const MatmulOutput output{{type, outputs, columns, panels.data(), arithmetic}, y.data(), outputs};
   const double read_peak = peaks().read_bytes_per_second;
   const double flop_peak = peaks().flops_per_second;
   for (auto _ : state) {

@@ -21,8 +21,8 @@
 //                  pairs
 //
 // Codes of n bits take n words for 32 columns, in one or two planes: the low 2, 4 or 8 bits of each
-// code, then its upper 1 or 2. Eight "quads" of four columns make the 32: byte j of quad q is column
-// 8 (q / 2) + 2 j + q % 2. In a plane of b bits, quad q is the b bits of each byte from bit
+// code, then its upper 1 or 2. Eight "quads" of four columns make the 32: byte j of quad q is
+// column 8 (q / 2) + 2 j + q % 2. In a plane of b bits, quad q is the b bits of each byte from bit
 // b q % 8 on in word b q / 8. So four columns of a row are one shift and one mask away from the
 // bytes that integer products want.
 //

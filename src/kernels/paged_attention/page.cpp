@@ -43,8 +43,7 @@ Elements key_elements(const AttentionShape& shape, int64_t head, int64_t token) 
   return {key_index(shape, head, 0, token), kPageTokens, head * kPageTokens + token};
 }
 Elements value_elements(const AttentionShape& shape, int64_t head, int64_t token) {
-  return {
-      value_index(shape, head, 0, token), 1, (shape.kv_heads + head) * kPageTokens + token};
+  return {value_index(shape, head, 0, token), 1, (shape.kv_heads + head) * kPageTokens + token};
 }
 
 float* scale_of(const AttentionShape& shape, const Elements& elements, std::byte* page) {
@@ -99,8 +98,8 @@ void get(const AttentionShape& shape,
     } else {
       uint16_t half;
       std::memcpy(&half, page + index * 2, 2);
-      values[dim] = type == PageType::kF16 ? core::float_from_half(half)
-                                           : core::float_from_bfloat16(half);
+      values[dim] =
+          type == PageType::kF16 ? core::float_from_half(half) : core::float_from_bfloat16(half);
     }
   }
 }

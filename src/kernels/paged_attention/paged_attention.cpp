@@ -148,27 +148,27 @@ HWY_INLINE void multiply(int64_t rows,
   int64_t lane = 0;
   for (; lane + 32 <= lanes; lane += 32) {
     multiply_lanes<fetch, 2>(rows,
-                      a,
-                      a_stride,
-                      b + lane,
-                      lanes,
-                      next + lane * static_cast<int64_t>(sizeof(Element)),
-                      depth,
-                      resume,
-                      c + lane,
-                      c_stride);
+                             a,
+                             a_stride,
+                             b + lane,
+                             lanes,
+                             next + lane * static_cast<int64_t>(sizeof(Element)),
+                             depth,
+                             resume,
+                             c + lane,
+                             c_stride);
   }
   if (lane < lanes) {
     multiply_lanes<fetch, 1>(rows,
-                      a,
-                      a_stride,
-                      b + lane,
-                      lanes,
-                      next + lane * static_cast<int64_t>(sizeof(Element)),
-                      depth,
-                      resume,
-                      c + lane,
-                      c_stride);
+                             a,
+                             a_stride,
+                             b + lane,
+                             lanes,
+                             next + lane * static_cast<int64_t>(sizeof(Element)),
+                             depth,
+                             resume,
+                             c + lane,
+                             c_stride);
   }
 }
 

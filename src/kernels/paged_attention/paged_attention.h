@@ -66,7 +66,7 @@ struct PagedAttention {
   AttentionShape shape;
   PageType page_type;
   PageType own_page_type;
-  KeyRotation key_rotation;        // null pointers: keys are stored rotated
+  KeyRotation key_rotation;  // null pointers: keys are stored rotated
 };
 
 // Bytes of one page.

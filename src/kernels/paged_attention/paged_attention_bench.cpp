@@ -15,7 +15,6 @@
 namespace adze::kernels {
 namespace {
 
-
 // Pages of random f16 keys and values, of so many layers that none stays in the cache.
 constexpr int64_t kLayers = 30;
 
@@ -36,13 +35,8 @@ struct Text {
     for (auto& layer : pages) {
       for (int64_t token = 0; token < tokens; token += kPageTokens) {
         storage.emplace_back(static_cast<size_t>(attention_page_bytes(shape, PageType::kF16)));
-        write_page_tokens(shape,
-                          PageType::kF16,
-                          key.data(),
-                          value.data(),
-                          0,
-                          kPageTokens,
-                          storage.back().data());
+        write_page_tokens(
+            shape, PageType::kF16, key.data(), value.data(), 0, kPageTokens, storage.back().data());
         layer.push_back(storage.back().data());
       }
     }

@@ -19,7 +19,6 @@ namespace {
 constexpr PageType kPageTypes[] = {
     PageType::kF32, PageType::kF16, PageType::kBF16, PageType::kInt8};
 
-
 // A sequence of `tokens` random keys and values in pages of one type.
 struct Cache {
   AttentionShape shape;
