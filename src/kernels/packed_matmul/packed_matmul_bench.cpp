@@ -9,18 +9,13 @@
 
 #include "core/parallel.h"
 #include "core/rng.h"
-#include "kernels/machine_peaks/machine_peaks.h"
+#include "kernels/machine_peaks/bench_peaks.h"
 #include "kernels/packed_matmul/packed_matmul.h"
 
 namespace adze::kernels {
 namespace {
 
 using core::TensorType;
-
-const MachinePeaks& peaks() {
-  static const MachinePeaks measured = measure_machine_peaks(1.0);
-  return measured;
-}
 
 // Random bytes, with each 16-bit float tame: the exponent bits of every byte pair are cut, which
 // leaves valid codes.
@@ -52,8 +47,8 @@ void multiply(benchmark::State& state,
   const std::vector<float> x(static_cast<size_t>(rows * columns), 0.5F);
   std::vector<float> y(static_cast<size_t>(rows * outputs));
   const MatmulOutput output{{type, outputs, columns, panels.data(), arithmetic}, y.data(), outputs};
-  const double read_peak = peaks().read_bytes_per_second;
-  const double flop_peak = peaks().flops_per_second;
+  const double read_peak = bench_peaks().read_bytes_per_second;
+  const double flop_peak = bench_peaks().flops_per_second;
   for (auto _ : state) {
     packed_matmul(x.data(), rows, columns, {&output, 1});
     benchmark::DoNotOptimize(y.data());

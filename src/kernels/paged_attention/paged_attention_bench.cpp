@@ -1,6 +1,6 @@
 // Decode (one row) and prefill (a page's worth of rows at the end of the text) at several depths.
-// GB/s counts the tokens that the row sees, GFLOP/s those of all rows; their ceilings are what
-// `adze bench --peaks` measures. With a window, depth must not matter.
+// GB/s counts the tokens that the row sees, GFLOP/s those of all rows; "share" is of the peaks that
+// the machine has just shown. With a window, depth must not matter.
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +10,7 @@
 
 #include "core/parallel.h"
 #include "core/rng.h"
+#include "kernels/machine_peaks/bench_peaks.h"
 #include "kernels/paged_attention/paged_attention.h"
 
 namespace adze::kernels {
@@ -83,11 +84,15 @@ void attend(benchmark::State& state) {
     const double elements = 2 * visible * static_cast<double>(shape.kv_heads * shape.head_dim);
     state.counters["GB/s"] =
         benchmark::Counter(calls * elements * 2 / 1e9, benchmark::Counter::kIsRate);
+    state.counters["share"] = benchmark::Counter(
+        calls * elements * 2 / bench_peaks().read_bytes_per_second, benchmark::Counter::kIsRate);
   } else {
     // Two products of a multiplication and an addition for each visible token.
     const double flops = 4 * visible * static_cast<double>(shape.heads * shape.head_dim);
     state.counters["GFLOP/s"] =
         benchmark::Counter(calls * flops / 1e9, benchmark::Counter::kIsRate);
+    state.counters["share"] = benchmark::Counter(calls * flops / bench_peaks().flops_per_second,
+                                                 benchmark::Counter::kIsRate);
   }
 }
 BENCHMARK(attend)
