@@ -60,66 +60,26 @@ HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
   return sum;
 }
 #elif HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+using Shorts = hn::Repartition<int16_t, Words>;
+using ShortVector = hn::Vec<Shorts>;
+constexpr Shorts kShorts;
+
+// Products of unsigned codes and signed x, neighbours added, in 16 bits.
+HWY_INLINE ShortVector multiply_bytes(WordVector codes, WordVector x) {
 #if HWY_TARGET == HWY_AVX3
-using Raw = __m512i;
-HWY_INLINE Raw broadcast(int32_t word) {
-  return _mm512_set1_epi32(word);
-}
-// Products of bytes, neighbours added, in 16 bits.
-HWY_INLINE Raw multiply_bytes(Raw codes, Raw x) {
-  return _mm512_maddubs_epi16(codes, x);
-}
-HWY_INLINE Raw multiply_shorts(Raw a, Raw b) {
-  return _mm512_madd_epi16(a, b);
-}
-HWY_INLINE Raw add_shorts(Raw a, Raw b) {
-  return _mm512_add_epi16(a, b);
-}
-HWY_INLINE Raw add_words(Raw a, Raw b) {
-  return _mm512_add_epi32(a, b);
-}
-HWY_INLINE Raw even_unsigned(Raw bytes) {
-  return _mm512_and_si512(bytes, broadcast(0x00FF00FF));
-}
-HWY_INLINE Raw odd_unsigned(Raw bytes) {
-  return _mm512_srli_epi16(bytes, 8);
-}
-HWY_INLINE Raw even_signed(Raw bytes) {
-  return _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8);
-}
-HWY_INLINE Raw odd_signed(Raw bytes) {
-  return _mm512_srai_epi16(bytes, 8);
-}
+  return ShortVector{_mm512_maddubs_epi16(codes.raw, x.raw)};
 #else
-using Raw = __m256i;
-HWY_INLINE Raw broadcast(int32_t word) {
-  return _mm256_set1_epi32(word);
-}
-HWY_INLINE Raw multiply_bytes(Raw codes, Raw x) {
-  return _mm256_maddubs_epi16(codes, x);
-}
-HWY_INLINE Raw multiply_shorts(Raw a, Raw b) {
-  return _mm256_madd_epi16(a, b);
-}
-HWY_INLINE Raw add_shorts(Raw a, Raw b) {
-  return _mm256_add_epi16(a, b);
-}
-HWY_INLINE Raw add_words(Raw a, Raw b) {
-  return _mm256_add_epi32(a, b);
-}
-HWY_INLINE Raw even_unsigned(Raw bytes) {
-  return _mm256_and_si256(bytes, broadcast(0x00FF00FF));
-}
-HWY_INLINE Raw odd_unsigned(Raw bytes) {
-  return _mm256_srli_epi16(bytes, 8);
-}
-HWY_INLINE Raw even_signed(Raw bytes) {
-  return _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
-}
-HWY_INLINE Raw odd_signed(Raw bytes) {
-  return _mm256_srai_epi16(bytes, 8);
-}
+  return ShortVector{_mm256_maddubs_epi16(codes.raw, x.raw)};
 #endif
+}
+// Products of 16 bits, neighbours added, in 32.
+HWY_INLINE IntegerVector multiply_shorts(ShortVector a, ShortVector b) {
+#if HWY_TARGET == HWY_AVX3
+  return IntegerVector{_mm512_madd_epi16(a.raw, b.raw)};
+#else
+  return IntegerVector{_mm256_madd_epi16(a.raw, b.raw)};
+#endif
+}
 
 // As many quads' sums of two products fit 16 bits: at most 15, 31 or 63 times 127, twice.
 template <int bits>
@@ -130,26 +90,33 @@ static_assert(15 * 127 * 2 * 8 < 32768 && 31 * 127 * 2 * 4 < 32768 && 63 * 127 *
 
 template <int bits, int first, int count>
 HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
-  Raw sum = broadcast(0);
-  if constexpr (bits == 8) {
+  const auto x_quad = [x](int quad)
+                          HWY_ATTR { return hn::BitCast(kWords, hn::Set(kIntegers, x[quad])); };
+  IntegerVector sum = hn::Zero(kIntegers);
+  if constexpr (bits == 8) {  // two such products overflow 16 bits: even bytes, then odd ones
+    const hn::RebindToUnsigned<Shorts> unsigned_shorts;
     for (int quad = first; quad < first + count; ++quad) {
-      const Raw bytes = codes.quads[quad].raw;
-      const Raw values = broadcast(x[quad]);
-      sum = add_words(sum, multiply_shorts(even_unsigned(bytes), even_signed(values)));
-      sum = add_words(sum, multiply_shorts(odd_unsigned(bytes), odd_signed(values)));
+      const auto bytes = hn::BitCast(unsigned_shorts, codes.quads[quad]);
+      const auto even = hn::And(bytes, hn::Set(unsigned_shorts, uint16_t{0xFF}));
+      const auto odd = hn::ShiftRight<8>(bytes);
+      const auto values = hn::BitCast(kShorts, x_quad(quad));
+      const auto even_values = hn::ShiftRight<8>(hn::ShiftLeft<8>(values));
+      const auto odd_values = hn::ShiftRight<8>(values);
+      sum = hn::Add(sum, multiply_shorts(hn::BitCast(kShorts, even), even_values));
+      sum = hn::Add(sum, multiply_shorts(hn::BitCast(kShorts, odd), odd_values));
     }
   } else {
     constexpr int kRun = std::min(count, kQuadsInShorts<bits>);
-    const Raw ones = broadcast(0x00010001);
+    const ShortVector ones = hn::Set(kShorts, int16_t{1});
     for (int run = first; run < first + count; run += kRun) {
-      Raw shorts = multiply_bytes(codes.quads[run].raw, broadcast(x[run]));
+      ShortVector shorts = multiply_bytes(codes.quads[run], x_quad(run));
       for (int quad = run + 1; quad < run + kRun; ++quad) {
-        shorts = add_shorts(shorts, multiply_bytes(codes.quads[quad].raw, broadcast(x[quad])));
+        shorts = hn::Add(shorts, multiply_bytes(codes.quads[quad], x_quad(quad)));
       }
-      sum = add_words(sum, multiply_shorts(shorts, ones));
+      sum = hn::Add(sum, multiply_shorts(shorts, ones));
     }
   }
-  return IntegerVector{sum};
+  return sum;
 }
 #else
 // The definition.
@@ -474,40 +441,6 @@ void unpacked_panel(const RoundedColumns* x,
   }
   while (row < rows) {
     run(std::integral_constant<int, kTileRows / 2>());
-  }
-}
-
-// Calls body(integral_constant<TensorType>) for the weight's type.
-template <class Body>
-HWY_INLINE void with_code_type(TensorType type, Body&& body) {
-  using enum TensorType;
-  switch (type) {
-    case kQ4_0:
-      return body(std::integral_constant<TensorType, kQ4_0>());
-    case kQ4_1:
-      return body(std::integral_constant<TensorType, kQ4_1>());
-    case kQ8_0:
-      return body(std::integral_constant<TensorType, kQ8_0>());
-    case kQ5_0:
-      return body(std::integral_constant<TensorType, kQ5_0>());
-    case kQ5_1:
-      return body(std::integral_constant<TensorType, kQ5_1>());
-    case kQ2_K:
-      return body(std::integral_constant<TensorType, kQ2_K>());
-    case kQ3_K:
-      return body(std::integral_constant<TensorType, kQ3_K>());
-    case kQ4_K:
-      return body(std::integral_constant<TensorType, kQ4_K>());
-    case kQ5_K:
-      return body(std::integral_constant<TensorType, kQ5_K>());
-    case kQ6_K:
-      return body(std::integral_constant<TensorType, kQ6_K>());
-    case kIQ4_NL:
-      return body(std::integral_constant<TensorType, kIQ4_NL>());
-    case kIQ4_XS:
-      return body(std::integral_constant<TensorType, kIQ4_XS>());
-    default:
-      core::check(false, "no integer products of ", core::info(type).name);
   }
 }
 

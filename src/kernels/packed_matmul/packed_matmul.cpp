@@ -311,32 +311,9 @@ HWY_INLINE void with_type(TensorType type, Body&& body) {
       return body(std::integral_constant<TensorType, kF16>());
     case kBF16:
       return body(std::integral_constant<TensorType, kBF16>());
-    case kQ4_0:
-      return body(std::integral_constant<TensorType, kQ4_0>());
-    case kQ4_1:
-      return body(std::integral_constant<TensorType, kQ4_1>());
-    case kQ8_0:
-      return body(std::integral_constant<TensorType, kQ8_0>());
-    case kQ5_0:
-      return body(std::integral_constant<TensorType, kQ5_0>());
-    case kQ5_1:
-      return body(std::integral_constant<TensorType, kQ5_1>());
-    case kQ2_K:
-      return body(std::integral_constant<TensorType, kQ2_K>());
-    case kQ3_K:
-      return body(std::integral_constant<TensorType, kQ3_K>());
-    case kQ4_K:
-      return body(std::integral_constant<TensorType, kQ4_K>());
-    case kQ5_K:
-      return body(std::integral_constant<TensorType, kQ5_K>());
-    case kQ6_K:
-      return body(std::integral_constant<TensorType, kQ6_K>());
-    case kIQ4_NL:
-      return body(std::integral_constant<TensorType, kIQ4_NL>());
-    case kIQ4_XS:
-      return body(std::integral_constant<TensorType, kIQ4_XS>());
+    default:
+      return with_code_type(type, body);
   }
-  core::check(false, "no packed form of ", core::info(type).name);
 }
 
 void matmul(const float* x,

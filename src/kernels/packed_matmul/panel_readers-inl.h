@@ -11,6 +11,7 @@
 
 #include <type_traits>
 
+#include "core/check.h"
 #include "kernels/packed_matmul/panel_layout.h"
 #include "kernels/vectors-inl.h"
 
@@ -247,6 +248,40 @@ template <>
 class Reader<TensorType::kF16> : public PlainReader<hwy::float16_t> {};
 template <>
 class Reader<TensorType::kBF16> : public PlainReader<hwy::bfloat16_t> {};
+
+// Calls body(integral_constant<TensorType>) for a type of codes.
+template <class Body>
+HWY_INLINE void with_code_type(TensorType type, Body&& body) {
+  using enum TensorType;
+  switch (type) {
+    case kQ4_0:
+      return body(std::integral_constant<TensorType, kQ4_0>());
+    case kQ4_1:
+      return body(std::integral_constant<TensorType, kQ4_1>());
+    case kQ8_0:
+      return body(std::integral_constant<TensorType, kQ8_0>());
+    case kQ5_0:
+      return body(std::integral_constant<TensorType, kQ5_0>());
+    case kQ5_1:
+      return body(std::integral_constant<TensorType, kQ5_1>());
+    case kQ2_K:
+      return body(std::integral_constant<TensorType, kQ2_K>());
+    case kQ3_K:
+      return body(std::integral_constant<TensorType, kQ3_K>());
+    case kQ4_K:
+      return body(std::integral_constant<TensorType, kQ4_K>());
+    case kQ5_K:
+      return body(std::integral_constant<TensorType, kQ5_K>());
+    case kQ6_K:
+      return body(std::integral_constant<TensorType, kQ6_K>());
+    case kIQ4_NL:
+      return body(std::integral_constant<TensorType, kIQ4_NL>());
+    case kIQ4_XS:
+      return body(std::integral_constant<TensorType, kIQ4_XS>());
+    default:
+      core::check(false, "no packed form of ", core::info(type).name);
+  }
+}
 
 }  // namespace adze::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

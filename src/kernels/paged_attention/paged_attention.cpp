@@ -146,29 +146,24 @@ HWY_INLINE void multiply(int64_t rows,
                          float* c,
                          int64_t c_stride) {
   int64_t lane = 0;
-  for (; lane + 32 <= lanes; lane += 32) {
-    multiply_lanes<fetch, 2>(rows,
-                             a,
-                             a_stride,
-                             b + lane,
-                             lanes,
-                             next + lane * static_cast<int64_t>(sizeof(Element)),
-                             depth,
-                             resume,
-                             c + lane,
-                             c_stride);
+  const auto run = [&](auto halves) HWY_ATTR {
+    multiply_lanes<fetch, halves.value>(rows,
+                                        a,
+                                        a_stride,
+                                        b + lane,
+                                        lanes,
+                                        next + lane * static_cast<int64_t>(sizeof(Element)),
+                                        depth,
+                                        resume,
+                                        c + lane,
+                                        c_stride);
+    lane += 16 * halves.value;
+  };
+  while (lane + 32 <= lanes) {
+    run(std::integral_constant<int, 2>());
   }
   if (lane < lanes) {
-    multiply_lanes<fetch, 1>(rows,
-                             a,
-                             a_stride,
-                             b + lane,
-                             lanes,
-                             next + lane * static_cast<int64_t>(sizeof(Element)),
-                             depth,
-                             resume,
-                             c + lane,
-                             c_stride);
+    run(std::integral_constant<int, 1>());
   }
 }
 
