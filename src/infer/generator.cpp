@@ -189,6 +189,7 @@ GenerationResult Generator::generate(kv::Sequence& sequence,
   int64_t known = before;                        // tokens of the sequence that are no guesses
   std::vector<int32_t> step;                     // the newest token, then guesses of what follows
   size_t row = 0;                                // of `logits`: what follows step[row]
+  int64_t trusted = 1;                           // guesses of the next step, at most
   while (static_cast<int64_t>(generated.size()) < request.max_tokens) {
     const auto vocab_size = static_cast<size_t>(logits.size(1));
     SampledToken sampled =
@@ -229,14 +230,18 @@ GenerationResult Generator::generate(kv::Sequence& sequence,
     if (sequence.num_tokens() >= length) {
       sequence.truncate(length - 1);  // wrong guesses
     }
+    // Rows are not free: as many guesses as were right last time, twice as many if all were.
+    const auto right = static_cast<int64_t>(row);
+    trusted = row + 1 == step.size() ? 2 * trusted : std::max<int64_t>(right, 1);
+    trusted = std::min(trusted, request.guesses);
     step = {token};
     row = 0;
     if (lookup) {
-      int64_t room = self.context - length;
+      int64_t room = std::min(trusted, self.context - length);
       if (!self.store->sealed_is_raw()) {  // what would open a new page could not be taken back
         room = std::min(room, kv::kPageTokens - 1 - (length - 1) % kv::kPageTokens);
       }
-      const auto guess = lookup->guess(std::min(request.guesses, room));
+      const auto guess = lookup->guess(room);
       step.insert(step.end(), guess.begin(), guess.end());
     }
     logits = self.next_logits(sequence, step, static_cast<int64_t>(step.size()), {});
