@@ -209,43 +209,22 @@ void round_rows(const float* x,
   });
 }
 
-// Sub-scales of 16 columns, not 32.
+// Of a code as a byte.
 template <TensorType type>
-constexpr int kScaleParts =
-    type == TensorType::kQ2_K || type == TensorType::kQ3_K || type == TensorType::kQ6_K ? 2 : 1;
-// Of a code as a byte: the iq4 types' are looked up.
-template <TensorType type>
-constexpr int kByteBits = type == TensorType::kIQ4_NL || type == TensorType::kIQ4_XS
-                              ? 8
-                              : static_cast<int>(panel_form(type).code_bits);
+constexpr int kByteBits = is_looked_up(type) ? 8 : static_cast<int>(panel_form(type).code_bits);
 
 // A source opens the 32 columns of a block of one panel: quads of codes, and the affine map of each
 // part. Straight from the packed panel:
 template <TensorType type>
-class PackedSource {
+class PackedSource : public CodeBlock<type> {
  public:
-  static constexpr int kParts = kScaleParts<type>;
+  static constexpr int kParts = scale_parts(type);
   static constexpr int kBits = kByteBits<type>;
 
-  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
-    header_ = panel + block / kBlockParts * block_bytes(kForm);
-    part_ = block % kBlockParts;
-    words_ = header_ + kForm.header_bytes + part_ * code_bytes(kForm);
-  }
   template <int index>
   HWY_INLINE WordVector quad(int vector) const {
-    return quad_codes<type, index % 2>(words_, index / 2, vector);
+    return this->template quad_of<index % 2>(index / 2, vector);
   }
-  HWY_INLINE Affine affine(int part, int vector) const {
-    return affine_of<type>(header_, part_ * kParts + part, vector);
-  }
-
- private:
-  static constexpr PanelForm kForm = panel_form(type);
-  static constexpr int64_t kBlockParts = kForm.columns / kBlockColumns;
-  const uint8_t* header_;
-  int64_t part_;
-  const uint8_t* words_;
 };
 
 // ... or unpacked: for 32 columns, eight quads of 16 x u32, then scale and offset, 16 x f32 each,
@@ -275,7 +254,7 @@ class UnpackedSource {
 };
 
 template <TensorType type>
-using Unpacked = UnpackedSource<kScaleParts<type>, std::max(4, kByteBits<type>)>;
+using Unpacked = UnpackedSource<scale_parts(type), std::max(4, kByteBits<type>)>;
 
 template <TensorType type>
 void unpack_panel(const uint8_t* panel, int64_t columns, uint8_t* unpacked) {
@@ -297,7 +276,7 @@ void unpack_panel(const uint8_t* panel, int64_t columns, uint8_t* unpacked) {
       store(std::integral_constant<int, 5>());
       store(std::integral_constant<int, 6>());
       store(std::integral_constant<int, 7>());
-      for (int part = 0; part < kScaleParts<type>; ++part) {
+      for (int part = 0; part < scale_parts(type); ++part) {
         const Affine affine = source.affine(part, v);
         hn::StoreU(affine.scale, kFloats, values + part * 32 + v * kLanes);
         hn::StoreU(affine.offset, kFloats, values + part * 32 + 16 + v * kLanes);

@@ -285,7 +285,7 @@ bool has_packed_form(TensorType type) {
     case TensorType::kBF16:
       return true;
     default:
-      return panel_form(type).columns != 0;
+      return has_int8_products(type);
   }
 }
 

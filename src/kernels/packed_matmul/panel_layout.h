@@ -73,6 +73,18 @@ constexpr PanelForm panel_form(core::TensorType type) {
   }
 }
 
+// Sub-scales within 32 columns: one, or one for each 16.
+constexpr int scale_parts(core::TensorType type) {
+  return type == core::TensorType::kQ2_K || type == core::TensorType::kQ3_K ||
+                 type == core::TensorType::kQ6_K
+             ? 2
+             : 1;
+}
+// Whether codes number the values of kIq4Values.
+constexpr bool is_looked_up(core::TensorType type) {
+  return type == core::TensorType::kIQ4_NL || type == core::TensorType::kIQ4_XS;
+}
+
 // Bits of the low plane; the rest are in the upper one.
 constexpr int64_t low_bits(int64_t code_bits) {
   return code_bits == 3 ? 2 : code_bits == 5 || code_bits == 6 ? 4 : code_bits;

@@ -124,7 +124,7 @@ HWY_INLINE WordVector quad_codes(const uint8_t* words, int64_t group, int vector
     const auto high = plane_quad<kBits - kLow, half>(words + kLow * 64, group, vector);
     codes = hn::Or(codes, hn::ShiftLeft<kLow>(high));
   }
-  if constexpr (type == TensorType::kIQ4_NL || type == TensorType::kIQ4_XS) {
+  if constexpr (is_looked_up(type)) {
     codes = look_up_iq4(codes);
   }
   return codes;
@@ -191,24 +191,48 @@ HWY_INLINE Affine affine_of(const uint8_t* header, int64_t part, int v) {
   }
 }
 
+// 32 columns of a panel whose type has codes.
 template <TensorType type>
-class CodeReader {
+class CodeBlock {
  public:
   HWY_INLINE void open(const uint8_t* panel, int64_t block) {
     header_ = panel + block / kBlockParts * block_bytes(kForm);
     part_ = block % kBlockParts;
-    codes_address_ = header_ + kForm.header_bytes + part_ * code_bytes(kForm);
-    if constexpr (!kHalves) {
-      set_affine(part_);
+    words_ = header_ + kForm.header_bytes + part_ * code_bytes(kForm);
+  }
+  template <int half>
+  HWY_INLINE WordVector quad_of(int64_t group, int vector) const {
+    return quad_codes<type, half>(words_, group, vector);
+  }
+  // Of 16 or 32 columns: part < scale_parts(type).
+  HWY_INLINE Affine affine(int part, int vector) const {
+    return affine_of<type>(header_, part_ * scale_parts(type) + part, vector);
+  }
+
+ private:
+  static constexpr PanelForm kForm = panel_form(type);
+  static constexpr int64_t kBlockParts = kForm.columns / kBlockColumns;
+  const uint8_t* header_;
+  int64_t part_;
+  const uint8_t* words_;
+};
+
+template <TensorType type>
+class CodeReader {
+ public:
+  HWY_INLINE void open(const uint8_t* panel, int64_t block) {
+    block_.open(panel, block);
+    if constexpr (scale_parts(type) == 1) {
+      set_affine(0);
     }
   }
   HWY_INLINE void group(int index) {
-    if (kHalves && index % 2 == 0) {
-      set_affine(part_ * 2 + index / 2);
+    if (scale_parts(type) == 2 && index % 2 == 0) {
+      set_affine(index / 2);
     }
     for (int v = 0; v < kVectors; ++v) {
-      even_[v] = quad_codes<type, 0>(codes_address_, index, v);
-      odd_[v] = quad_codes<type, 1>(codes_address_, index, v);
+      even_[v] = block_.template quad_of<0>(index, v);
+      odd_[v] = block_.template quad_of<1>(index, v);
     }
   }
   template <int column>
@@ -220,21 +244,13 @@ class CodeReader {
   }
 
  private:
-  static constexpr PanelForm kForm = panel_form(type);
-  static constexpr int64_t kBlockParts = kForm.columns / 32;
-  // Sub-scales of 16 columns, not 32.
-  static constexpr bool kHalves =
-      type == TensorType::kQ2_K || type == TensorType::kQ3_K || type == TensorType::kQ6_K;
-
-  HWY_INLINE void set_affine(int64_t part) {
+  HWY_INLINE void set_affine(int part) {
     for (int v = 0; v < kVectors; ++v) {
-      affine_[v] = affine_of<type>(header_, part, v);
+      affine_[v] = block_.affine(part, v);
     }
   }
 
-  const uint8_t* header_;
-  int64_t part_;
-  const uint8_t* codes_address_;
+  CodeBlock<type> block_;
   Affine affine_[kVectors];
   WordVector even_[kVectors];  // a group's columns 0, 2, 4, 6
   WordVector odd_[kVectors];   // ... 1, 3, 5, 7

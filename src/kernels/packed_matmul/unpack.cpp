@@ -1,12 +1,12 @@
 // From panels back to values, one by one: the definition of the layout that the fast product reads
 // (panel_layout.h), and the product that defines the fast one.
 
-#include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "core/check.h"
 #include "core/float16.h"
+#include "kernels/int8_scale.h"
 #include "kernels/packed_matmul/packed_matmul.h"
 #include "kernels/packed_matmul/panel_layout.h"
 
@@ -175,15 +175,9 @@ void unpack_row(const PackedMatrix& weight, int64_t output_row, float* output) {
 
 void round_to_int8_reference(const float* x, int64_t count, float* rounded) {
   for (int64_t first = 0; first < count; first += kBlockColumns) {
-    float largest = 0;
+    const Int8Scale scale(x + first, kBlockColumns);
     for (int64_t i = first; i < first + kBlockColumns; ++i) {
-      // Not std::max: what is not a number stays.
-      largest = std::abs(x[i]) <= largest ? largest : std::abs(x[i]);
-    }
-    const float scale = std::isfinite(largest) ? largest / 127.0F : NAN;
-    const float inverse = largest > 0 ? 127.0F / largest : 0.0F;
-    for (int64_t i = first; i < first + kBlockColumns; ++i) {
-      rounded[i] = scale * (std::isnan(scale) ? 1.0F : std::nearbyint(x[i] * inverse));
+      rounded[i] = scale.scale * scale.multiple(x[i]);
     }
   }
 }

@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "core/float16.h"
+#include "kernels/int8_scale.h"
 #include "kernels/paged_attention/paged_attention.h"
 
 namespace adze::kernels {
@@ -56,25 +57,19 @@ void put(const AttentionShape& shape,
          const Elements& elements,
          const float* values,
          std::byte* page) {
-  float scale = 0;
-  float inverse = 0;
   if (type == PageType::kInt8) {
-    float largest = 0;
+    const Int8Scale scale(values, shape.head_dim);
+    *scale_of(shape, elements, page) = scale.scale;
     for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
-      // Not std::max: what is not a number stays.
-      largest = std::abs(values[dim]) <= largest ? largest : std::abs(values[dim]);
+      page[elements.first + dim * elements.step] =
+          static_cast<std::byte>(static_cast<int8_t>(scale.multiple(values[dim])));
     }
-    scale = std::isfinite(largest) ? largest / 127.0F : NAN;
-    inverse = std::isfinite(largest) && largest > 0 ? 127.0F / largest : 0.0F;
-    *scale_of(shape, elements, page) = scale;
+    return;
   }
   for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
     const int64_t index = elements.first + dim * elements.step;
     if (type == PageType::kF32) {
       std::memcpy(page + index * 4, values + dim, 4);
-    } else if (type == PageType::kInt8) {
-      const float multiple = std::isnan(scale) ? 0.0F : std::nearbyint(values[dim] * inverse);
-      page[index] = static_cast<std::byte>(static_cast<int8_t>(multiple));
     } else {
       const uint16_t half = type == PageType::kF16 ? core::half_from_float(values[dim])
                                                    : core::bfloat16_from_float(values[dim]);

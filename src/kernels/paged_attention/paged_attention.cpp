@@ -397,33 +397,26 @@ void score_page(
   const float* token_scales = nullptr;
   with_elements(tile, page, Part::kKey, [&](const auto* key, const float* scales) HWY_ATTR {
     token_scales = scales;
+    const auto multiply_keys = [&](auto fetch, const auto* keys) HWY_ATTR {
+      multiply<fetch.value>(tile.m(),
+                            workspace.query.data(),
+                            head_dim,
+                            keys,
+                            next,
+                            kPageTokens,
+                            head_dim,
+                            false,
+                            scores,
+                            kAttentionBlockTokens);
+    };
     if (tile.m() < kConvertRows && rotation.cosine == nullptr) {
-      multiply<true>(tile.m(),
-                     workspace.query.data(),
-                     head_dim,
-                     key,
-                     next,
-                     kPageTokens,
-                     head_dim,
-                     false,
-                     scores,
-                     kAttentionBlockTokens);
-      return;
+      return multiply_keys(std::true_type(), key);
     }
     convert(key, head_dim * kPageTokens, workspace.tile.data());
     if (rotation.cosine != nullptr) {
       rotate_tile(rotation, head_dim, page, workspace.tile.data());
     }
-    multiply<false>(tile.m(),
-                    workspace.query.data(),
-                    head_dim,
-                    workspace.tile.data(),
-                    next,
-                    kPageTokens,
-                    head_dim,
-                    false,
-                    scores,
-                    kAttentionBlockTokens);
+    multiply_keys(std::false_type(), workspace.tile.data());
   });
   if (token_scales != nullptr) {
     scale_tokens(tile.m(), token_scales, scores);
@@ -445,30 +438,23 @@ void weigh_page(const Tile& tile,
       scale_tokens(tile.m(), scales, workspace.scores.data() + place * kPageTokens);
     }
     const float* weights = workspace.scores.data() + place * kPageTokens + first;
+    const auto multiply_values = [&](auto fetch, const auto* values) HWY_ATTR {
+      multiply<fetch.value>(tile.m(),
+                            weights,
+                            kAttentionBlockTokens,
+                            values,
+                            next,
+                            head_dim,
+                            end - first,
+                            resume,
+                            workspace.block_values.data(),
+                            head_dim);
+    };
     if (tile.m() < kConvertRows) {
-      multiply<true>(tile.m(),
-                     weights,
-                     kAttentionBlockTokens,
-                     value + first * head_dim,
-                     next,
-                     head_dim,
-                     end - first,
-                     resume,
-                     workspace.block_values.data(),
-                     head_dim);
-      return;
+      return multiply_values(std::true_type(), value + first * head_dim);
     }
     convert(value + first * head_dim, (end - first) * head_dim, workspace.tile.data());
-    multiply<false>(tile.m(),
-                    weights,
-                    kAttentionBlockTokens,
-                    workspace.tile.data(),
-                    next,
-                    head_dim,
-                    end - first,
-                    resume,
-                    workspace.block_values.data(),
-                    head_dim);
+    multiply_values(std::false_type(), workspace.tile.data());
   });
 }
 
