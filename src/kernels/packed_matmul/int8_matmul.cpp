@@ -43,21 +43,24 @@ struct Quads {
   WordVector quads[8];
 };
 
+// low and high += the products of the first and the last 16 columns, each by its own chain of
+// additions.
 #if HWY_TARGET == HWY_AVX3_DL
 // sum += the four products of each lane's bytes: codes unsigned, x signed.
-HWY_INLINE IntegerVector add_products(IntegerVector sum, WordVector codes, const int32_t& x) {
+HWY_INLINE void add_quad(IntegerVector& sum, WordVector codes, const int32_t& x) {
   // Highway 1.0.3 does not turn the instruction's compiler flag on, so no intrinsic.
   asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(codes.raw), "m"(x));
-  return sum;
 }
 
-template <int bits, int first, int count>
-HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
-  IntegerVector sum = hn::Zero(kIntegers);
-  for (int quad = first; quad < first + count; ++quad) {
-    sum = add_products(sum, codes.quads[quad], x[quad]);
+template <int bits>
+HWY_INLINE void add_products(const Quads& codes,
+                             const int32_t* x,
+                             IntegerVector& low,
+                             IntegerVector& high) {
+  for (int quad = 0; quad < 4; ++quad) {
+    add_quad(low, codes.quads[quad], x[quad]);
+    add_quad(high, codes.quads[quad + 4], x[quad + 4]);
   }
-  return sum;
 }
 #elif HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
 using Shorts = hn::Repartition<int16_t, Words>;
@@ -81,22 +84,20 @@ HWY_INLINE IntegerVector multiply_shorts(ShortVector a, ShortVector b) {
 #endif
 }
 
-// As many quads' sums of two products fit 16 bits: at most 15, 31 or 63 times 127, twice.
+// As many quads' sums of two products fit 16 bits: at most 31 or 63 times 127, twice.
 template <int bits>
-constexpr int kQuadsInShorts = bits <= 4   ? 8
-                               : bits == 5 ? 4
-                                           : 2;
-static_assert(15 * 127 * 2 * 8 < 32768 && 31 * 127 * 2 * 4 < 32768 && 63 * 127 * 2 * 2 < 32768);
+constexpr int kQuadsInShorts = bits <= 5 ? 4 : 2;
+static_assert(31 * 127 * 2 * 4 < 32768 && 63 * 127 * 2 * 2 < 32768);
 
-template <int bits, int first, int count>
-HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
+// sum += the products of four quads.
+template <int bits>
+HWY_INLINE void add_half(const WordVector* codes, const int32_t* x, IntegerVector& sum) {
   const auto x_quad = [x](int quad)
                           HWY_ATTR { return hn::BitCast(kWords, hn::Set(kIntegers, x[quad])); };
-  IntegerVector sum = hn::Zero(kIntegers);
   if constexpr (bits == 8) {  // two such products overflow 16 bits: even bytes, then odd ones
     const hn::RebindToUnsigned<Shorts> unsigned_shorts;
-    for (int quad = first; quad < first + count; ++quad) {
-      const auto bytes = hn::BitCast(unsigned_shorts, codes.quads[quad]);
+    for (int quad = 0; quad < 4; ++quad) {
+      const auto bytes = hn::BitCast(unsigned_shorts, codes[quad]);
       const auto even = hn::And(bytes, hn::Set(unsigned_shorts, uint16_t{0xFF}));
       const auto odd = hn::ShiftRight<8>(bytes);
       const auto values = hn::BitCast(kShorts, x_quad(quad));
@@ -106,24 +107,35 @@ HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
       sum = hn::Add(sum, multiply_shorts(hn::BitCast(kShorts, odd), odd_values));
     }
   } else {
-    constexpr int kRun = std::min(count, kQuadsInShorts<bits>);
+    constexpr int kRun = kQuadsInShorts<bits>;
     const ShortVector ones = hn::Set(kShorts, int16_t{1});
-    for (int run = first; run < first + count; run += kRun) {
-      ShortVector shorts = multiply_bytes(codes.quads[run], x_quad(run));
+    for (int run = 0; run < 4; run += kRun) {
+      ShortVector shorts = multiply_bytes(codes[run], x_quad(run));
       for (int quad = run + 1; quad < run + kRun; ++quad) {
-        shorts = hn::Add(shorts, multiply_bytes(codes.quads[quad], x_quad(quad)));
+        shorts = hn::Add(shorts, multiply_bytes(codes[quad], x_quad(quad)));
       }
       sum = hn::Add(sum, multiply_shorts(shorts, ones));
     }
   }
-  return sum;
+}
+
+template <int bits>
+HWY_INLINE void add_products(const Quads& codes,
+                             const int32_t* x,
+                             IntegerVector& low,
+                             IntegerVector& high) {
+  add_half<bits>(codes.quads, x, low);
+  add_half<bits>(codes.quads + 4, x + 4, high);
 }
 #else
 // The definition.
-template <int bits, int first, int count>
-HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
-  IntegerVector sum = hn::Zero(kIntegers);
-  for (int quad = first; quad < first + count; ++quad) {
+template <int bits>
+HWY_INLINE void add_products(const Quads& codes,
+                             const int32_t* x,
+                             IntegerVector& low,
+                             IntegerVector& high) {
+  for (int quad = 0; quad < 8; ++quad) {
+    IntegerVector& sum = quad < 4 ? low : high;
     for (int j = 0; j < 4; ++j) {
       const auto code =
           hn::And(hn::ShiftRightSame(codes.quads[quad], 8 * j), hn::Set(kWords, 255U));
@@ -132,7 +144,6 @@ HWY_INLINE IntegerVector dot(const Quads& codes, const int32_t* x) {
       sum = hn::Add(sum, hn::Mul(hn::BitCast(kIntegers, code), value));
     }
   }
-  return sum;
 }
 #endif
 
@@ -175,7 +186,6 @@ void round_block(const float* x, RoundedColumns& block) {
   const Vector inverse = hn::Set(kFloats, finite && largest > 0 ? 127.0F / largest : 0.0F);
   const hn::Rebind<int8_t, Floats> bytes;
   HWY_ALIGN int8_t codes[kBlockColumns];
-  float total = 0;
   for (int64_t half = 0; half < 2; ++half) {
     auto sum = hn::Zero(kIntegers);
     for (int64_t i = half * 16; i < half * 16 + 16; i += kLanes) {
@@ -185,11 +195,13 @@ void round_block(const float* x, RoundedColumns& block) {
       sum = hn::Add(sum, code);
       hn::StoreU(hn::DemoteTo(bytes, code), bytes, codes + i);
     }
-    const auto half_sum = static_cast<float>(hn::GetLane(hn::SumOfLanes(kIntegers, sum)));
-    block.half_sums[half] = block.scale * half_sum;
-    total += half_sum;
+    block.minus_sums[half] = -hn::GetLane(hn::SumOfLanes(kIntegers, sum));
   }
-  block.sum = block.scale * total;
+  const auto low_sum = static_cast<float>(-block.minus_sums[0]);
+  const auto high_sum = static_cast<float>(-block.minus_sums[1]);
+  block.sums[0] = block.scale * low_sum;
+  block.sums[1] = block.scale * high_sum;
+  block.sums[2] = block.scale * (low_sum + high_sum);
   order_quads(codes, block.quads);
 }
 
@@ -213,13 +225,14 @@ void round_rows(const float* x,
 template <TensorType type>
 constexpr int kByteBits = is_looked_up(type) ? 8 : static_cast<int>(panel_form(type).code_bits);
 
-// A source opens the 32 columns of a block of one panel: quads of codes, and the affine map of each
+// A source opens the 32 columns of a block of one panel: quads of codes, scale and minimum of each
 // part. Straight from the packed panel:
 template <TensorType type>
 class PackedSource : public CodeBlock<type> {
  public:
   static constexpr int kParts = scale_parts(type);
   static constexpr int kBits = kByteBits<type>;
+  static constexpr int kZeroCode = zero_code(type);
 
   template <int index>
   HWY_INLINE WordVector quad(int vector) const {
@@ -227,14 +240,15 @@ class PackedSource : public CodeBlock<type> {
   }
 };
 
-// ... or unpacked: for 32 columns, eight quads of 16 x u32, then scale and offset, 16 x f32 each,
-// of each part.
-template <int parts, int bits>
+// ... or unpacked: for 32 columns, eight quads of 16 x u32, then 16 x f32 for the scale of each
+// part and, if there are any, as many for the minima.
+template <int parts, int bits, int zero_code>
 class UnpackedSource {
  public:
   static constexpr int kParts = parts;
   static constexpr int kBits = bits;
-  static constexpr int64_t kBytes = 8 * 64 + parts * 2 * 64;
+  static constexpr int kZeroCode = zero_code;
+  static constexpr int64_t kBytes = 8 * 64 + (zero_code == 0 ? 2 : 1) * parts * 64;
 
   HWY_INLINE void open(const uint8_t* unpacked, int64_t block) {
     start_ = unpacked + block * kBytes;
@@ -243,18 +257,18 @@ class UnpackedSource {
   HWY_INLINE WordVector quad(int vector) const {
     return load_words(start_ + index * 64, vector);
   }
-  HWY_INLINE Affine affine(int part, int vector) const {
-    const auto* values = reinterpret_cast<const float*>(start_ + 8 * 64 + part * 2 * 64);
-    return {hn::LoadU(kFloats, values + vector * kLanes),
-            hn::LoadU(kFloats, values + 16 + vector * kLanes)};
+  HWY_INLINE Vector scale(int part, int vector) const {
+    const auto* values = reinterpret_cast<const float*>(start_ + (8 + part) * 64);
+    return hn::LoadU(kFloats, values + vector * kLanes);
   }
+  HWY_INLINE Vector minimum(int part, int vector) const { return scale(parts + part, vector); }
 
  private:
   const uint8_t* start_;
 };
 
 template <TensorType type>
-using Unpacked = UnpackedSource<scale_parts(type), std::max(4, kByteBits<type>)>;
+using Unpacked = UnpackedSource<scale_parts(type), std::max(4, kByteBits<type>), zero_code(type)>;
 
 template <TensorType type>
 void unpack_panel(const uint8_t* panel, int64_t columns, uint8_t* unpacked) {
@@ -276,10 +290,12 @@ void unpack_panel(const uint8_t* panel, int64_t columns, uint8_t* unpacked) {
       store(std::integral_constant<int, 5>());
       store(std::integral_constant<int, 6>());
       store(std::integral_constant<int, 7>());
-      for (int part = 0; part < scale_parts(type); ++part) {
-        const Affine affine = source.affine(part, v);
-        hn::StoreU(affine.scale, kFloats, values + part * 32 + v * kLanes);
-        hn::StoreU(affine.offset, kFloats, values + part * 32 + 16 + v * kLanes);
+      constexpr int kParts = scale_parts(type);
+      for (int part = 0; part < kParts; ++part) {
+        hn::StoreU(source.scale(part, v), kFloats, values + part * 16 + v * kLanes);
+        if constexpr (zero_code(type) == 0) {
+          hn::StoreU(source.minimum(part, v), kFloats, values + (kParts + part) * 16 + v * kLanes);
+        }
       }
     }
   }
@@ -321,34 +337,59 @@ HWY_NOINLINE void multiply_panel(const RoundedColumns* x,
                          source.template quad<5>(v),
                          source.template quad<6>(v),
                          source.template quad<7>(v)}};
-      const Affine first = source.affine(0, v);
-      const Affine second = Source::kParts == 2 ? source.affine(Source::kParts - 1, v) : first;
+      // weight = scale * (code - zero code), or scale * code + minimum. The former's products of x
+      // and the zero code are what the integer sums begin with: the multipliers are the bottleneck.
+      constexpr bool kHasMinimum = Source::kZeroCode == 0;
+      constexpr int kLast = Source::kParts - 1;
+      const Vector first_scale = source.scale(0, v);
+      const Vector last_scale = source.scale(kLast, v);
+      Vector first_minimum;
+      Vector last_minimum;
+      if constexpr (kHasMinimum) {
+        first_minimum = source.minimum(0, v);
+        last_minimum = source.minimum(kLast, v);
+      }
+#pragma GCC unroll 16  // sums stay in registers
       for (int r = 0; r < kRows; ++r) {
         const RoundedColumns& values = x_rows[r][block];
-        const Vector scale = hn::Set(kFloats, values.scale);
-        Vector sum = sums[r][v];
+        const auto start = [&](int half) HWY_ATTR {
+          if constexpr (kHasMinimum) {
+            return hn::Zero(kIntegers);
+          } else {
+            constexpr int kShift = std::countr_zero(static_cast<unsigned>(Source::kZeroCode));
+            return hn::ShiftLeft<kShift>(hn::Set(kIntegers, values.minus_sums[half]));
+          }
+        };
+        IntegerVector low = start(0);
+        IntegerVector high = start(1);
+        add_products<Source::kBits>(codes, values.quads, low, high);
+        Vector product;
         if constexpr (Source::kParts == 2) {
-          const Vector low = hn::ConvertTo(kFloats, dot<Source::kBits, 0, 4>(codes, values.quads));
-          const Vector high = hn::ConvertTo(kFloats, dot<Source::kBits, 4, 4>(codes, values.quads));
-          sum = hn::MulAdd(low, hn::Mul(first.scale, scale), sum);
-          sum = hn::MulAdd(first.offset, hn::Set(kFloats, values.half_sums[0]), sum);
-          sum = hn::MulAdd(high, hn::Mul(second.scale, scale), sum);
-          sum = hn::MulAdd(second.offset, hn::Set(kFloats, values.half_sums[1]), sum);
+          product = hn::Mul(hn::ConvertTo(kFloats, low), first_scale);
+          product = hn::MulAdd(hn::ConvertTo(kFloats, high), last_scale, product);
         } else {
-          const Vector all = hn::ConvertTo(kFloats, dot<Source::kBits, 0, 8>(codes, values.quads));
-          sum = hn::MulAdd(all, hn::Mul(first.scale, scale), sum);
-          sum = hn::MulAdd(first.offset, hn::Set(kFloats, values.sum), sum);
+          product = hn::Mul(hn::ConvertTo(kFloats, hn::Add(low, high)), first_scale);
+        }
+        Vector sum = hn::MulAdd(product, hn::Set(kFloats, values.scale), sums[r][v]);
+        if constexpr (kHasMinimum && Source::kParts == 2) {
+          sum = hn::MulAdd(first_minimum, hn::Set(kFloats, values.sums[0]), sum);
+          sum = hn::MulAdd(last_minimum, hn::Set(kFloats, values.sums[1]), sum);
+        } else if constexpr (kHasMinimum) {
+          sum = hn::MulAdd(first_minimum, hn::Set(kFloats, values.sums[2]), sum);
         }
         sums[r][v] = sum;
       }
     }
   }
   for (int r = 0; r < std::min<int64_t>(kRows, rows); ++r) {
-    HWY_ALIGN float staged[16];
+    HWY_ALIGN float staged[kPanelRows];
+    float* target = valid == kPanelRows ? y + r * stride : staged;
     for (int v = 0; v < kVectors; ++v) {
-      hn::StoreU(sums[r][v], kFloats, staged + v * kLanes);
+      hn::StoreU(sums[r][v], kFloats, target + v * kLanes);
     }
-    std::copy_n(staged, valid, y + r * stride);
+    if (target == staged) {
+      std::copy_n(staged, valid, y + r * stride);
+    }
   }
 }
 

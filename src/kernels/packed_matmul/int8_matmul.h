@@ -12,8 +12,8 @@ namespace adze::kernels {
 struct RoundedColumns {
   int32_t quads[8];  // as in panels: byte j of quad q is column quad_column(q, j), signed
   float scale;
-  float half_sums[2];  // scale times the sum of 16 columns' multiples
-  float sum;           // ... of all 32
+  int32_t minus_sums[2];  // of the multiples of the first and of the last 16 columns, negated
+  float sums[3];          // scale times the sum of the first, of the last, of all
 };
 
 // Of outputs whose type has_int8_products; rows > 0.

@@ -104,7 +104,7 @@ struct Form<TensorType::kQ8_0> {
     header.put_halves(0, stored);
   }
   static Codes codes(const std::byte* stored, int64_t, int64_t group) {
-    static_assert(kQ8Zero == 0x80);  // added by turning the sign bit
+    static_assert(zero_code(TensorType::kQ8_0) == 0x80);  // added by turning the sign bit
     return load<uint64_t>(stored + 2 + group * 8) ^ each_byte(0x80);
   }
 };

@@ -85,6 +85,26 @@ constexpr bool is_looked_up(core::TensorType type) {
   return type == core::TensorType::kIQ4_NL || type == core::TensorType::kIQ4_XS;
 }
 
+// The code that stands for zero, a power of two; 0 where blocks hold a minimum instead.
+constexpr int zero_code(core::TensorType type) {
+  switch (type) {
+    case core::TensorType::kQ3_K:
+      return 4;
+    case core::TensorType::kQ4_0:
+      return 8;
+    case core::TensorType::kQ5_0:
+      return 16;
+    case core::TensorType::kQ6_K:
+      return 32;
+    case core::TensorType::kQ8_0:
+    case core::TensorType::kIQ4_NL:  // of what the codes stand for
+    case core::TensorType::kIQ4_XS:
+      return 128;
+    default:
+      return 0;
+  }
+}
+
 // Bits of the low plane; the rest are in the upper one.
 constexpr int64_t low_bits(int64_t code_bits) {
   return code_bits == 3 ? 2 : code_bits == 5 || code_bits == 6 ? 4 : code_bits;
@@ -105,8 +125,6 @@ constexpr int64_t block_bytes(const PanelForm& form) {
 // What the sixteen codes of the iq4 types stand for, plus 128.
 constexpr uint8_t kIq4Values[16] = {
     1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
-constexpr int kIq4Zero = 128;
-constexpr int kQ8Zero = 128;
 
 // Bytes of 16 rows of `columns` values: the same in a panel as in the file.
 inline int64_t panel_bytes(core::TensorType type, int64_t columns) {

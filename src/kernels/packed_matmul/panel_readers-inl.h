@@ -82,7 +82,7 @@ class PlainReader {
   const uint8_t* group_;
 };
 
-// Each byte of `numbers`, 0 to 15, becomes the iq4 value of that number, plus kIq4Zero.
+// Each byte of `numbers`, 0 to 15, becomes the iq4 value of that number, plus 128.
 HWY_INLINE WordVector look_up_iq4(WordVector numbers) {
 #if HWY_TARGET == HWY_SCALAR
   uint32_t word = hn::GetLane(numbers);
@@ -132,62 +132,54 @@ HWY_INLINE WordVector quad_codes(const uint8_t* words, int64_t group, int vector
 
 // weight = scale * code + offset. The product is exact in f32, so the sum alone rounds: 11 bits of
 // an f16 scale, at most 7 of a sub-scale and 6 of a code (iq4: 5 and 8).
-struct Affine {
-  Vector scale;
-  Vector offset;
-};
 
-// The affine map of the types whose header holds just a scale, less a constant times it.
-HWY_INLINE Affine centred(Vector scale, float centre) {
-  return {scale, hn::Mul(scale, hn::Set(kFloats, -centre))};
-}
-
-// The affine map of the 16 or 32 columns `part` of a block.
+// Of the 16 or 32 columns `part` of a block.
 template <TensorType type>
-HWY_INLINE Affine affine_of(const uint8_t* header, int64_t part, int v) {
+HWY_INLINE Vector scale_of(const uint8_t* header, int64_t part, int v) {
   using enum TensorType;
   const Vector scale = load_halves(header, v);
-  if constexpr (type == kQ4_0) {
-    return centred(scale, 8);
-  } else if constexpr (type == kQ5_0) {
-    return centred(scale, 16);
-  } else if constexpr (type == kQ8_0) {
-    return centred(scale, kQ8Zero);
-  } else if constexpr (type == kIQ4_NL) {
-    return centred(scale, kIq4Zero);
-  } else if constexpr (type == kQ4_1 || type == kQ5_1) {
-    return {scale, load_halves(header + 32, v)};
-  } else if constexpr (type == kQ2_K) {
-    const uint8_t* words = header + 64 + part / 8 * 64;
-    const auto sub_scale = field_of<4>(load_words(words, v), part % 8 * 4);
-    const auto sub_minimum = field_of<4>(load_words(words + 2 * 64, v), part % 8 * 4);
-    return {hn::Mul(scale, to_float(sub_scale)),
-            hn::Neg(hn::Mul(load_halves(header + 32, v), to_float(sub_minimum)))};
+  if constexpr (type == kQ2_K) {
+    const WordVector words = load_words(header + 64 + part / 8 * 64, v);
+    return hn::Mul(scale, to_float(field_of<4>(words, part % 8 * 4)));
   } else if constexpr (type == kQ3_K) {
     const auto low = field_of<4>(load_words(header + 32 + part / 8 * 64, v), part % 8 * 4);
     const auto high = field_of<2>(load_words(header + 32 + 2 * 64, v), part * 2);
     const Vector sub_scale = to_float(hn::Or(low, hn::ShiftLeft<4>(high)));
-    return centred(hn::Mul(scale, hn::Sub(sub_scale, hn::Set(kFloats, 32.0F))), 4);
+    return hn::Mul(scale, hn::Sub(sub_scale, hn::Set(kFloats, 32.0F)));
   } else if constexpr (type == kQ4_K || type == kQ5_K) {
-    const WordVector pairs = load_words(header + 192, v);
-    const auto high_scale = field_of<2>(pairs, part * 4);
-    const auto high_minimum = field_of<2>(pairs, part * 4 + 2);
-    const auto low_scale = field_of<4>(load_words(header + 64, v), part * 4);
-    const auto low_minimum = field_of<4>(load_words(header + 128, v), part * 4);
-    const Vector sub_scale = to_float(hn::Or(low_scale, hn::ShiftLeft<4>(high_scale)));
-    const Vector sub_minimum = to_float(hn::Or(low_minimum, hn::ShiftLeft<4>(high_minimum)));
-    return {hn::Mul(scale, sub_scale), hn::Neg(hn::Mul(load_halves(header + 32, v), sub_minimum))};
+    const auto high = field_of<2>(load_words(header + 192, v), part * 4);
+    const auto low = field_of<4>(load_words(header + 64, v), part * 4);
+    return hn::Mul(scale, to_float(hn::Or(low, hn::ShiftLeft<4>(high))));
   } else if constexpr (type == kQ6_K) {
-    return centred(hn::Mul(scale, load_bytes(header + 32 + part * 16, v)), 32);
-  } else {
-    static_assert(type == kIQ4_XS);
+    return hn::Mul(scale, load_bytes(header + 32 + part * 16, v));
+  } else if constexpr (type == kIQ4_XS) {
     const hn::Rebind<uint16_t, Floats> shorts;
     const auto pairs =
         hn::LoadU(shorts, reinterpret_cast<const uint16_t*>(header + 32 + 64) + v * kLanes);
     const auto low = field_of<4>(load_words(header + 32, v), part * 4);
     const auto high = field_of<2>(hn::PromoteTo(kWords, pairs), part * 2);
     const Vector sub_scale = to_float(hn::Or(low, hn::ShiftLeft<4>(high)));
-    return centred(hn::Mul(scale, hn::Sub(sub_scale, hn::Set(kFloats, 32.0F))), kIq4Zero);
+    return hn::Mul(scale, hn::Sub(sub_scale, hn::Set(kFloats, 32.0F)));
+  } else {
+    return scale;
+  }
+}
+
+// Of a type whose blocks hold minima.
+template <TensorType type>
+HWY_INLINE Vector minimum_of(const uint8_t* header, int64_t part, int v) {
+  using enum TensorType;
+  const Vector minimum = load_halves(header + 32, v);
+  if constexpr (type == kQ2_K) {
+    const WordVector words = load_words(header + 3 * 64 + part / 8 * 64, v);
+    return hn::Neg(hn::Mul(minimum, to_float(field_of<4>(words, part % 8 * 4))));
+  } else if constexpr (type == kQ4_K || type == kQ5_K) {
+    const auto high = field_of<2>(load_words(header + 192, v), part * 4 + 2);
+    const auto low = field_of<4>(load_words(header + 128, v), part * 4);
+    return hn::Neg(hn::Mul(minimum, to_float(hn::Or(low, hn::ShiftLeft<4>(high)))));
+  } else {
+    static_assert(type == kQ4_1 || type == kQ5_1);
+    return minimum;
   }
 }
 
@@ -205,8 +197,11 @@ class CodeBlock {
     return quad_codes<type, half>(words_, group, vector);
   }
   // Of 16 or 32 columns: part < scale_parts(type).
-  HWY_INLINE Affine affine(int part, int vector) const {
-    return affine_of<type>(header_, part_ * scale_parts(type) + part, vector);
+  HWY_INLINE Vector scale(int part, int vector) const {
+    return scale_of<type>(header_, part_ * scale_parts(type) + part, vector);
+  }
+  HWY_INLINE Vector minimum(int part, int vector) const {
+    return minimum_of<type>(header_, part_ * scale_parts(type) + part, vector);
   }
 
  private:
@@ -240,18 +235,24 @@ class CodeReader {
     const WordVector& quad = column % 2 == 0 ? even_[vector] : odd_[vector];
     const WordVector moved = hn::ShiftRight<column / 2 * 8>(quad);
     const auto code = column / 2 == 3 ? moved : hn::And(moved, hn::Set(kWords, 255U));
-    return hn::MulAdd(affine_[vector].scale, to_float(code), affine_[vector].offset);
+    return hn::MulAdd(scale_[vector], to_float(code), offset_[vector]);
   }
 
  private:
   HWY_INLINE void set_affine(int part) {
     for (int v = 0; v < kVectors; ++v) {
-      affine_[v] = block_.affine(part, v);
+      scale_[v] = block_.scale(part, v);
+      if constexpr (zero_code(type) == 0) {
+        offset_[v] = block_.minimum(part, v);
+      } else {
+        offset_[v] = hn::Mul(scale_[v], hn::Set(kFloats, -static_cast<float>(zero_code(type))));
+      }
     }
   }
 
   CodeBlock<type> block_;
-  Affine affine_[kVectors];
+  Vector scale_[kVectors];
+  Vector offset_[kVectors];
   WordVector even_[kVectors];  // a group's columns 0, 2, 4, 6
   WordVector odd_[kVectors];   // ... 1, 3, 5, 7
 };

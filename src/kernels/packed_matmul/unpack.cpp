@@ -56,7 +56,7 @@ int code_of(const PanelForm& form, const Lane& lane, int64_t column) {
 }
 
 float iq4_value(int code) {
-  return static_cast<float>(kIq4Values[code] - kIq4Zero);
+  return static_cast<float>(kIq4Values[code] - 128);
 }
 
 // A value of a type with codes. Products are exact in f32, so only sums round.
@@ -71,7 +71,7 @@ float unpack_code(const Lane& lane, int64_t column) {
     case TensorType::kQ5_0:
       return scale * (quant - 16.0F);
     case TensorType::kQ8_0:
-      return scale * (quant - static_cast<float>(kQ8Zero));
+      return scale * (quant - 128.0F);
     case TensorType::kQ4_1:
     case TensorType::kQ5_1:
       return scale * quant + lane.half(32);
