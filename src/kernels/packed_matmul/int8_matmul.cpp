@@ -46,21 +46,34 @@ struct Quads {
 // low and high += the products of the first and the last 16 columns, each by its own chain of
 // additions.
 #if HWY_TARGET == HWY_AVX3_DL
-// sum += the four products of each lane's bytes: codes unsigned, x signed.
-HWY_INLINE void add_quad(IntegerVector& sum, WordVector codes, const int32_t& x) {
-  // Highway 1.0.3 does not turn the instruction's compiler flag on, so no intrinsic.
-  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.raw) : "v"(codes.raw), "m"(x));
-}
-
+// The instruction adds the four products of each lane's bytes: codes unsigned, x signed. One
+// statement, since compilers put one chain after the other; and no intrinsic, since Highway 1.0.3
+// does not turn the instruction's compiler flag on.
 template <int bits>
 HWY_INLINE void add_products(const Quads& codes,
                              const int32_t* x,
                              IntegerVector& low,
                              IntegerVector& high) {
-  for (int quad = 0; quad < 4; ++quad) {
-    add_quad(low, codes.quads[quad], x[quad]);
-    add_quad(high, codes.quads[quad + 4], x[quad + 4]);
-  }
+  const WordVector* quads = codes.quads;
+  asm("vpdpbusd (%[x])%{1to16%}, %[q0], %[low]\n\t"
+      "vpdpbusd 16(%[x])%{1to16%}, %[q4], %[high]\n\t"
+      "vpdpbusd 4(%[x])%{1to16%}, %[q1], %[low]\n\t"
+      "vpdpbusd 20(%[x])%{1to16%}, %[q5], %[high]\n\t"
+      "vpdpbusd 8(%[x])%{1to16%}, %[q2], %[low]\n\t"
+      "vpdpbusd 24(%[x])%{1to16%}, %[q6], %[high]\n\t"
+      "vpdpbusd 12(%[x])%{1to16%}, %[q3], %[low]\n\t"
+      "vpdpbusd 28(%[x])%{1to16%}, %[q7], %[high]"
+      : [low] "+&v"(low.raw), [high] "+&v"(high.raw)
+      : [x] "r"(x),
+        [q0] "v"(quads[0].raw),
+        [q1] "v"(quads[1].raw),
+        [q2] "v"(quads[2].raw),
+        [q3] "v"(quads[3].raw),
+        [q4] "v"(quads[4].raw),
+        [q5] "v"(quads[5].raw),
+        [q6] "v"(quads[6].raw),
+        [q7] "v"(quads[7].raw),
+        "m"(*reinterpret_cast<const int32_t(*)[8]>(x)));
 }
 #elif HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
 using Shorts = hn::Repartition<int16_t, Words>;
@@ -315,6 +328,7 @@ HWY_NOINLINE void multiply_panel(const RoundedColumns* x,
                                  int64_t valid) {
   Vector sums[kRows][kVectors];
   const RoundedColumns* x_rows[kRows];
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
     x_rows[r] = x + std::min<int64_t>(r, rows - 1) * blocks;
     for (int v = 0; v < kVectors; ++v) {
@@ -381,7 +395,11 @@ HWY_NOINLINE void multiply_panel(const RoundedColumns* x,
       }
     }
   }
-  for (int r = 0; r < std::min<int64_t>(kRows, rows); ++r) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    if (r >= rows) {
+      break;
+    }
     HWY_ALIGN float staged[kPanelRows];
     float* target = valid == kPanelRows ? y + r * stride : staged;
     for (int v = 0; v < kVectors; ++v) {
