@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "infer/finish_reason.h"
 #include "infer/sampler.h"
 #include "kv/rotation.h"
 #include "kv/sequence.h"
@@ -35,12 +36,6 @@ struct CacheOptions {
     visit("context", self.context, "longest text in tokens; 0 takes the model's trained context");
     visit("prefill-chunk", self.prefill_chunk, "prompt tokens a step, 1 to 65536");
   }
-};
-
-enum class FinishReason {
-  kStop,     // an end token, or the caller had enough
-  kLength,   // max_tokens
-  kContext,  // the context is full
 };
 
 constexpr int64_t kMostGuesses = 15;

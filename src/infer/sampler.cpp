@@ -231,6 +231,22 @@ int32_t Sampler::choose(std::span<const float> logits,
   return draw(workspace.candidates, total, random_.uniform_at(index));
 }
 
+SampledToken score_token(std::span<const float> logits,
+                         int32_t token,
+                         int64_t alternatives,
+                         SamplerWorkspace& workspace) {
+  float poison = 0;
+  const float largest = find_maxima(logits, workspace.block_maxima, &poison);
+  if (poison != 0) {
+    report_not_finite(logits);
+  }
+  const double log_total = largest + std::log(total_weight(logits, largest));
+  const size_t count = std::min(static_cast<size_t>(alternatives), logits.size());
+  return {.token = token,
+          .logprob = static_cast<float>(logits[static_cast<size_t>(token)] - log_total),
+          .top_logprobs = largest_logprobs(logits, log_total, count, workspace)};
+}
+
 SampledToken Sampler::sample(std::span<const float> logits,
                              const TokenHistory& history,
                              uint64_t index,

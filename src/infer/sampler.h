@@ -96,6 +96,13 @@ struct SamplerWorkspace {
   std::vector<Candidate> ranked;      // by logit, as far as needed
 };
 
+// A token that is given, not drawn, with its log-probability and those of the `alternatives`
+// likeliest. Throws core::Error: logits that are not finite.
+SampledToken score_token(std::span<const float> logits,
+                         int32_t token,
+                         int64_t alternatives,
+                         SamplerWorkspace& workspace);
+
 class Sampler {
  public:
   Sampler(SamplingOptions options, int64_t vocab_size);  // throws InvalidOption

@@ -42,6 +42,8 @@ class KvPolicy {
   virtual int64_t most_cached(int64_t text_tokens) const { return text_tokens; }
   // True where the text may be longer than the context.
   virtual bool evicts() const { return false; }
+  // Whether the same tokens give the same cache again, however they are cut into steps.
+  virtual bool recomputable() const { return false; }
   // Rows that may be appended before the policy has to look again: cuts fall at fixed places of the
   // sequence, so a step is cut there and never the other way round.
   virtual int64_t rows_before_cut(const PolicyState& /*state*/, int64_t /*cached*/) const {

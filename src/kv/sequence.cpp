@@ -105,6 +105,41 @@ void Sequence::end_step(int64_t rows) {
   }
 }
 
+void Sequence::append_pages(std::span<const PageRef> pages) {
+  core::check(static_cast<int64_t>(pages.size()) == num_slots(), "a page a slot");
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    SlotPages& slot = slots_[i];
+    core::check(slot.length == num_tokens_ && slot.raw.empty() && slot.positions.empty() &&
+                    slot.length == static_cast<int64_t>(slot.sealed.size()) * kPageTokens,
+                "pages are appended to whole pages");
+    slot.sealed.push_back(pages[i]);
+    slot.first_raw = static_cast<int64_t>(slot.sealed.size());
+    slot.length += kPageTokens;
+  }
+  num_tokens_ += kPageTokens;
+}
+
+int64_t Sequence::bytes_to_append(int64_t rows) const {
+  int64_t bytes = 0;
+  for (const SlotPages& slot : slots_) {
+    const int64_t used = slot.length % kPageTokens;
+    const int64_t room = used == 0 ? 0 : kPageTokens - used;
+    int64_t pages = rows <= room ? 0 : (rows - room + kPageTokens - 1) / kPageTokens;
+    if (used != 0 && slot.raw.back().shared()) {
+      ++pages;  // copied before it is written to
+    }
+    // A page that opens seals the one before.
+    bytes += pages * store_->raw_page_bytes();
+    if (!store_->sealed_is_raw()) {
+      bytes += (pages + 1) * store_->sealed_page_bytes();
+    }
+    if (policy_->evicts()) {  // what a cut packs anew, at most every kept page
+      bytes += (slot.length / kPageTokens + 2) * store_->raw_page_bytes();
+    }
+  }
+  return bytes;
+}
+
 int64_t Sequence::rows_before_cut() const {
   return policy_->rows_before_cut(*state_, slots_.front().length);
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ class Sequence {
   // Replaces the contents. Throws core::Error: other store, policy or shape, damaged data.
   void load(core::StateReader& reader);
 
+  // Appends whole sealed pages, one a slot, of the tokens that follow; of a sequence with the same
+  // store, key form and tokens so far. Only while nothing has been dropped and every page is whole.
+  void append_pages(std::span<const PageRef> pages);
+
   // Ends a step in which `rows` tokens were appended to every slot: policy and raw pages.
   void end_step(int64_t rows);
   // Rows that the next step may append at most.
@@ -40,6 +45,8 @@ class Sequence {
   // Positions in the text of a slot's cached tokens, [cached, 1 or kv_heads].
   std::vector<int32_t> positions(int64_t slot) const;
   int64_t bytes() const;  // pages it refers to, state included
+  // Bytes of new pages that appending so many rows takes, at most; a cut needs as much again.
+  int64_t bytes_to_append(int64_t rows) const;
   int64_t num_slots() const { return static_cast<int64_t>(slots_.size()); }
 
   SlotPages& slot(int64_t index) { return slots_[static_cast<size_t>(index)]; }

@@ -9,6 +9,7 @@ namespace {
 class FullPolicy : public KvPolicy {
  public:
   std::string name() const override { return "full"; }
+  bool recomputable() const override { return true; }
 };
 
 // Keeps sinks + window tokens and lets one page more come in before the oldest page of the window
@@ -23,6 +24,7 @@ class WindowPolicy : public KvPolicy {
   Needs needs() const override { return {.rank_positions = true}; }
   int64_t most_cached(int64_t text_tokens) const override { return std::min(text_tokens, limit()); }
   bool evicts() const override { return true; }
+  bool recomputable() const override { return true; }
   int64_t rows_before_cut(const PolicyState& /*state*/, int64_t cached) const override {
     return limit() - cached;
   }

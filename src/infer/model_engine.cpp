@@ -1,0 +1,226 @@
+#include "infer/model_engine.h"
+
+#include <algorithm>
+
+#include "core/check.h"
+#include "core/error.h"
+#include "kv/cache_registry.h"
+#include "kv/cached_attention.h"
+#include "model/forward.h"
+#include "tensor/operations.h"
+
+namespace adze::infer {
+namespace {
+
+// Consecutive numbers as ranges.
+std::vector<PositionRange> ranges(const kv::SlotPages& slot) {
+  if (slot.positions.empty()) {
+    return slot.length == 0 ? std::vector<PositionRange>()
+                            : std::vector<PositionRange>{{0, slot.length}};
+  }
+  // Where heads differ, a position counts that any head keeps.
+  std::vector<int32_t> positions = slot.positions;
+  std::sort(positions.begin(), positions.end());
+  std::vector<PositionRange> result;
+  for (const int32_t position : positions) {
+    if (!result.empty() && position <= result.back().second) {
+      result.back().second = std::max<int64_t>(result.back().second, position + 1);
+    } else {
+      result.emplace_back(position, position + 1);
+    }
+  }
+  return result;
+}
+
+int64_t whole_pages(int64_t tokens) {
+  return (tokens + kv::kPageTokens - 1) / kv::kPageTokens;
+}
+
+}  // namespace
+
+class ModelEngine::Text : public CachedText {
+ public:
+  Text(const model::ModelSpec& spec, CacheChoice choice, kv::Sequence sequence)
+      : spec_(spec), choice_(std::move(choice)), sequence_(std::move(sequence)) {}
+
+  int64_t length() const override { return sequence_.num_tokens(); }
+  int64_t rows_before_cut() const override { return sequence_.rows_before_cut(); }
+  int64_t bytes_to_append(int64_t rows) const override {
+    return sequence_.bytes_to_append(std::min(rows, rows_before_cut()));
+  }
+  std::unique_ptr<CachedText> fork() const override {
+    return std::make_unique<Text>(spec_, choice_, sequence_.fork());
+  }
+  bool recomputable() const override { return sequence_.policy().recomputable(); }
+  void save(core::StateWriter& writer) const override { sequence_.save(writer); }
+  CacheFigures figures() const override {
+    CacheFigures figures;
+    figures.store = sequence_.store().name();
+    figures.policy = sequence_.policy().name();
+    figures.tokens = sequence_.num_tokens();
+    for (int64_t slot = 0; slot < sequence_.num_slots(); ++slot) {
+      figures.kept_tokens = std::max(figures.kept_tokens, sequence_.cached_tokens(slot));
+    }
+    figures.bytes = sequence_.bytes();
+    figures.full_bytes = whole_pages(figures.tokens) * kv::kPageTokens * sequence_.num_slots() *
+                         spec_.kv_width() * 2 * static_cast<int64_t>(sizeof(uint16_t));
+    return figures;
+  }
+  std::vector<std::vector<PositionRange>> kept() const override {
+    const auto owners = spec_.owning_layers();
+    std::vector<std::vector<PositionRange>> layers;
+    for (const int64_t source : spec_.kv_source) {
+      const auto slot = std::lower_bound(owners.begin(), owners.end(), source) - owners.begin();
+      layers.push_back(ranges(sequence_.slot(slot)));
+    }
+    return layers;
+  }
+
+  const CacheChoice& choice() const { return choice_; }
+  kv::Sequence& sequence() { return sequence_; }
+  const kv::Sequence& sequence() const { return sequence_; }
+
+ private:
+  const model::ModelSpec& spec_;
+  CacheChoice choice_;
+  kv::Sequence sequence_;
+};
+
+ModelEngine::ModelEngine(std::vector<model::ModelPtr> models, const ModelEngineOptions& options)
+    : models_(std::move(models)),
+      context_(options.context > 0 ? options.context : models_.front()->spec.context_length),
+      num_slots_(static_cast<int64_t>(models_.front()->spec.owning_layers().size())),
+      pool_(options.cache_bytes),
+      rotation_(models_.front()->spec, context_) {
+  if (!models_.front()->spec.causal) {
+    throw core::error("model",
+                      "expected a model that writes text, got the encoder {}",
+                      models_.front()->spec.name);
+  }
+}
+
+ModelEngine::~ModelEngine() = default;
+
+int64_t ModelEngine::most_bytes(const CacheChoice& choice, int64_t tokens) const {
+  const kv::KvStorePtr store = kv::make_store(choice.store, models_.front()->spec);
+  const kv::KvPolicyPtr policy = kv::make_policy(choice.policy);
+  const int64_t cached = policy->most_cached(tokens);
+  // A page being filled beside its sealed form; an evicting policy packs pages anew beside the old.
+  const int64_t pages = (whole_pages(cached) + 2) * (policy->evicts() ? 2 : 1);
+  return num_slots_ * pages *
+         (store->sealed_is_raw() ? store->raw_page_bytes()
+                                 : std::max(store->raw_page_bytes(), store->sealed_page_bytes()));
+}
+
+bool ModelEngine::evicts(const CacheChoice& choice) const {
+  const kv::KvPolicyPtr policy = kv::make_policy(choice.policy);
+  if (policy->evicts() && policy->most_cached(context_ + 1) > context_) {
+    throw core::InvalidOption(
+        "kv_policy", choice.policy, fmt::format("at most {} cached tokens, the context", context_));
+  }
+  return policy->evicts();
+}
+
+bool ModelEngine::recomputable(const CacheChoice& choice) const {
+  return kv::make_policy(choice.policy)->recomputable();
+}
+
+kv::KvStorePtr ModelEngine::store(const std::string& name) {
+  kv::KvStorePtr made = kv::make_store(name, models_.front()->spec);
+  return stores_.emplace(made->name(), made).first->second;
+}
+
+kv::KvPolicyPtr ModelEngine::policy(const std::string& name) {
+  kv::KvPolicyPtr made = kv::make_policy(name);
+  return policies_.emplace(made->name(), made).first->second;
+}
+
+std::unique_ptr<ModelEngine::Text> ModelEngine::new_text(const CacheChoice& choice) {
+  return std::make_unique<Text>(
+      models_.front()->spec,
+      choice,
+      kv::Sequence(pool_, store(choice.store), policy(choice.policy), num_slots_));
+}
+
+std::string ModelEngine::prefix_key(const CacheChoice& choice, const kv::Sequence& sequence) const {
+  // The tenant comes last: it may hold any byte.
+  return fmt::format("{}|{}|{}|{}",
+                     choice.adapter,
+                     sequence.store().name(),
+                     sequence.policy().needs().rank_positions ? "unrotated" : "rotated",
+                     choice.tenant);
+}
+
+std::unique_ptr<CachedText> ModelEngine::open(const CacheChoice& choice,
+                                              std::span<const int32_t> tokens) {
+  auto text = new_text(choice);
+  // A page that ends where the policy cuts is left out: the cut would be missed.
+  const int64_t most = std::min(static_cast<int64_t>(tokens.size()), text->rows_before_cut()) - 1;
+  prefixes_.restore(prefix_key(choice, text->sequence()), tokens, most, text->sequence());
+  return text;
+}
+
+std::unique_ptr<CachedText> ModelEngine::load(const CacheChoice& choice,
+                                              core::StateReader& reader) {
+  auto text = new_text(choice);
+  text->sequence().load(reader);
+  return text;
+}
+
+void ModelEngine::publish(const CachedText& text, std::span<const int32_t> tokens) {
+  const auto& own = static_cast<const Text&>(text);
+  prefixes_.publish(prefix_key(own.choice(), own.sequence()), tokens, own.sequence());
+}
+
+void ModelEngine::reclaim(int64_t bytes) {
+  while (free_bytes() < bytes && prefixes_.drop_oldest()) {
+  }
+}
+
+std::vector<const float*> ModelEngine::step(std::span<const StepPart> parts) {
+  std::vector<const float*> result(parts.size(), nullptr);
+  logits_.clear();
+  for (size_t adapter = 0; adapter < models_.size(); ++adapter) {
+    const model::Model& model = *models_[adapter];
+    std::vector<size_t> members;
+    model::TokenRows rows{.tokens = {}, .sequence_starts = {0}};
+    std::vector<kv::StepRows> step;
+    std::vector<int64_t> wanted;  // rows of the hidden states whose logits are asked for
+    for (size_t i = 0; i < parts.size(); ++i) {
+      auto& text = static_cast<Text&>(*parts[i].text);
+      if (text.choice().adapter != static_cast<int64_t>(adapter)) {
+        continue;
+      }
+      members.push_back(i);
+      rows.tokens.insert(rows.tokens.end(), parts[i].tokens.begin(), parts[i].tokens.end());
+      const auto count = static_cast<int64_t>(rows.tokens.size());
+      rows.sequence_starts.push_back(count);
+      step.push_back({&text.sequence(), static_cast<int64_t>(parts[i].tokens.size())});
+      for (int64_t row = count - parts[i].wanted; row < count; ++row) {
+        wanted.push_back(row);
+      }
+    }
+    if (members.empty()) {
+      continue;
+    }
+    kv::CachedAttention context(model.spec, rotation_, step);
+    const at::Tensor hidden = model::forward(model, rows, context);
+    for (const kv::StepRows& part : step) {
+      part.sequence->end_step(part.rows);
+    }
+    if (wanted.empty()) {
+      continue;
+    }
+    logits_.push_back(model::logits(model, tensor::take_rows(hidden, wanted)));
+    const auto* next = logits_.back().const_data_ptr<float>();
+    for (const size_t member : members) {
+      if (parts[member].wanted > 0) {
+        result[member] = next;
+        next += parts[member].wanted * vocab_size();
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace adze::infer

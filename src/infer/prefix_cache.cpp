@@ -1,0 +1,100 @@
+#include "infer/prefix_cache.h"
+
+#include <algorithm>
+
+#include "core/check.h"
+
+namespace adze::infer {
+
+void PrefixCache::touch(std::span<const std::list<Node>::iterator> path) {
+  for (size_t i = path.size(); i > 0; --i) {  // the root's child ends up first
+    nodes_.splice(nodes_.begin(), nodes_, path[i - 1]);
+  }
+}
+
+void PrefixCache::restore(const std::string& key,
+                          std::span<const int32_t> tokens,
+                          int64_t most,
+                          kv::Sequence& sequence) {
+  const auto root = roots_.find(key);
+  if (root == roots_.end()) {
+    return;
+  }
+  std::vector<std::list<Node>::iterator> path;
+  const Children* children = &root->second;
+  const auto limit = std::min(static_cast<int64_t>(tokens.size()), most);
+  for (int64_t first = 0; first + kv::kPageTokens <= limit; first += kv::kPageTokens) {
+    PageTokens page;
+    std::copy_n(tokens.begin() + first, kv::kPageTokens, page.begin());
+    const auto child = children->find(page);
+    if (child == children->end()) {
+      break;
+    }
+    path.push_back(child->second);
+    sequence.append_pages(child->second->pages);
+    children = &child->second->children;
+  }
+  touch(path);
+}
+
+void PrefixCache::publish(const std::string& key,
+                          std::span<const int32_t> tokens,
+                          const kv::Sequence& sequence) {
+  size_t pages = tokens.size() / kv::kPageTokens;
+  for (int64_t slot = 0; slot < sequence.num_slots(); ++slot) {
+    if (!sequence.slot(slot).positions.empty()) {
+      return;  // something was dropped
+    }
+    pages = std::min(pages, sequence.slot(slot).sealed.size());
+  }
+  if (pages == 0) {
+    return;
+  }
+  std::vector<std::list<Node>::iterator> path;
+  const auto root = roots_.try_emplace(key).first;
+  Children* children = &root->second;
+  for (size_t page = 0; page < pages; ++page) {
+    PageTokens page_tokens;
+    std::copy_n(tokens.begin() + static_cast<std::ptrdiff_t>(page * kv::kPageTokens),
+                kv::kPageTokens,
+                page_tokens.begin());
+    auto child = children->find(page_tokens);
+    if (child == children->end()) {
+      Node& node = nodes_.emplace_front();
+      node.siblings = children;
+      node.key = page == 0 ? &root->first : nullptr;
+      node.tokens = page_tokens;
+      for (int64_t slot = 0; slot < sequence.num_slots(); ++slot) {
+        node.pages.push_back(sequence.slot(slot).sealed[page]);
+        node.bytes += node.pages.back().bytes();
+      }
+      bytes_ += node.bytes;
+      child = children->emplace(page_tokens, nodes_.begin()).first;
+    }
+    path.push_back(child->second);
+    children = &child->second->children;
+  }
+  touch(path);
+}
+
+bool PrefixCache::drop_oldest() {
+  if (nodes_.empty()) {
+    return false;
+  }
+  const Node& node = nodes_.back();
+  core::check(node.children.empty(), "a page is dropped after those that follow it");
+  bytes_ -= node.bytes;
+  node.siblings->erase(node.tokens);
+  if (node.key != nullptr && node.siblings->empty()) {
+    roots_.erase(roots_.find(*node.key));  // tenants come and go
+  }
+  nodes_.pop_back();
+  return true;
+}
+
+void PrefixCache::clear() {
+  while (drop_oldest()) {
+  }
+}
+
+}  // namespace adze::infer

@@ -1,0 +1,182 @@
+#pragma once
+// Continuous batching: each step gives every text that decodes its next token and spends what is
+// left of the row budget on prompts, in pieces. Texts come in as pages allow; where they run out,
+// the newest text makes room and goes on later. What a text says does not depend on any of it.
+//
+// Order: tenants take turns; within a tenant, first come, first served. A long prompt gets an equal
+// share of the rows, so that a short one is not kept waiting.
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "infer/finish_reason.h"
+#include "infer/sampler.h"
+#include "infer/step_engine.h"
+
+namespace adze::infer {
+
+using Clock = std::chrono::steady_clock;
+
+struct SchedulerOptions {
+  int64_t max_sequences = 16;  // that decode or prefill at once
+  int64_t max_queue = 1024;    // requests that wait
+  int64_t step_rows = 256;     // of prompts, in a step
+  int64_t swap_bytes = 0;      // for texts that cannot be recomputed, in memory
+};
+
+struct SampleTimings {
+  double queue_seconds = 0;    // until first admitted
+  double prefill_seconds = 0;  // from there to the first token
+  double decode_seconds = 0;   // from there to the last
+};
+
+struct PromptReport {
+  int64_t cached_tokens = 0;  // that another text had left in the cache
+  double queue_seconds = 0;
+  double prefill_seconds = 0;
+  std::vector<SampledToken> logprobs;  // of prompt tokens 1, 2, ..., if asked for
+};
+
+struct FinishReport {
+  FinishReason reason = FinishReason::kStop;
+  int32_t end_token = -1;  // that ended it, not part of the answer
+  SampleTimings timings;
+  CacheFigures cache;
+  std::vector<std::vector<PositionRange>> kept;
+};
+
+// Hears of one request, on the thread that steps. Must not throw.
+class RequestObserver {
+ public:
+  virtual ~RequestObserver() = default;
+  virtual void on_prompt(const PromptReport& report) = 0;
+  // False: the text is enough. `text` is what the cache holds before this token.
+  virtual bool on_token(int64_t sample, const SampledToken& token, const CachedText& text) = 0;
+  virtual void on_finish(int64_t sample, const FinishReport& report) = 0;
+  // The whole request; nothing follows.
+  virtual void on_failure(std::exception_ptr failure) = 0;
+};
+
+// Which tokens may come next; one a sample.
+class SamplingConstraint {
+ public:
+  virtual ~SamplingConstraint() = default;
+  virtual std::unique_ptr<SamplingConstraint> clone() const = 0;
+  virtual std::span<const uint64_t> allowed() = 0;  // a bit a token
+  virtual void accept(int32_t token) = 0;
+};
+
+struct ScheduledRequest {
+  std::vector<int32_t> prompt;  // at least one token
+  SamplingOptions sampling;     // sample i draws with seed + i
+  int64_t samples = 1;
+  int64_t max_tokens = 256;  // 0: the prompt alone
+  std::vector<int32_t> end_tokens;
+  std::optional<int64_t> prompt_logprobs;  // with so many alternatives
+  std::shared_ptr<const SamplingConstraint> constraint;
+  CacheChoice cache;
+  std::optional<Clock::time_point> deadline;
+};
+
+class QueueFull : public core::Error {
+ public:
+  using Error::Error;
+};
+class DeadlinePassed : public core::Error {
+ public:
+  using Error::Error;
+};
+class ContextExceeded : public core::Error {
+ public:
+  using Error::Error;
+};
+
+struct SchedulerFigures {
+  int64_t waiting = 0;  // samples
+  int64_t running = 0;
+  int64_t preemptions = 0;
+  int64_t steps = 0;
+  int64_t prompt_tokens = 0;  // computed
+  int64_t cached_tokens = 0;  // taken from the prefix cache
+  int64_t generated_tokens = 0;
+};
+
+class Scheduler {
+ public:
+  class Job;
+  using JobPtr = std::shared_ptr<Job>;
+
+  Scheduler(StepEngine& engine, const SchedulerOptions& options);
+  ~Scheduler();
+
+  // Any thread. The observer lives at least until it has heard the end. Throws before anything is
+  // queued: QueueFull; ContextExceeded; core::Error for what can never be served.
+  JobPtr submit(ScheduledRequest request, std::shared_ptr<RequestObserver> observer);
+  // Any thread: the next step drops it. The observer hears nothing more once that step is over.
+  void cancel(const JobPtr& job);
+  // Any thread: until there is something to do, or wake(), or the time is over.
+  void wait(std::chrono::milliseconds longest);
+  void wake();
+  SchedulerFigures figures() const;  // any thread
+
+  // One step; false: nothing to do.
+  bool step();
+
+ private:
+  struct Sample;
+  using SamplePtr = std::unique_ptr<Sample>;
+  struct Planned {
+    Sample* sample;
+    int64_t rows;
+    int64_t wanted;
+  };
+
+  void take_submitted();
+  void drop_ended();
+  void admit();
+  SamplePtr next_waiting();
+  bool open_text(Sample& sample);
+  std::vector<Planned> plan() const;
+  bool make_room(std::vector<Planned>& planned);
+  void preempt(Sample* victim);
+  void run(const std::vector<Planned>& planned);
+  void advance(Sample& sample, const float* logits, int64_t rows, int64_t wanted);
+  void report_prompt(Sample& sample, const float* logits, int64_t rows, int64_t wanted);
+  void fork_samples(Sample& sample, std::span<const float> logits);
+  void sample_token(Sample& sample, std::span<const float> logits);
+  void finish(Sample& sample, FinishReason reason, int32_t end_token);
+  void fail(Job& job, const std::exception_ptr& failure);
+  void remove_ended();
+  void count();
+
+  StepEngine& engine_;
+  SchedulerOptions options_;
+  SamplerWorkspace workspace_;
+
+  std::list<SamplePtr> running_;                          // oldest first
+  std::deque<SamplePtr> returning_;                       // made room, or forked: before anyone new
+  std::map<std::string, std::deque<SamplePtr>> waiting_;  // by tenant
+  std::string last_tenant_;
+  int64_t swap_reserved_ = 0;
+
+  mutable std::mutex mutex_;  // what follows
+  std::condition_variable changed_;
+  std::deque<JobPtr> submitted_;
+  bool woken_ = false;
+  int64_t queued_ = 0;  // samples that wait
+  SchedulerFigures figures_;
+};
+
+}  // namespace adze::infer
