@@ -1,5 +1,6 @@
 #include "app/commands.h"
 
+#include "app/serve_command.h"
 #include "cli/convert_command.h"
 #include "cli/inspect_command.h"
 #include "cli/model_commands.h"
@@ -20,6 +21,7 @@ const std::vector<core::Command>& commands() {
                                                        cli::perplexity_command(),
                                                        cli::embed_command(),
                                                        cli::bench_command(),
+                                                       serve_command(),
                                                        cli::tokenize_command(),
                                                        cli::detokenize_command(),
                                                        cli::template_command()};

@@ -1,0 +1,9 @@
+#pragma once
+
+#include "core/command.h"
+
+namespace adze::app {
+
+core::Command serve_command();
+
+}  // namespace adze::app

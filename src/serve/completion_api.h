@@ -1,0 +1,25 @@
+#pragma once
+// Answers of /v1/chat/completions and /v1/completions: prompt tokens in, JSON or events out.
+
+#include <boost/asio/awaitable.hpp>
+
+#include "serve/completion_request.h"
+#include "serve/http_server.h"
+#include "serve/metrics.h"
+#include "serve/model_host.h"
+
+namespace adze::serve {
+
+struct CompletionContext {
+  boost::asio::io_context& io;
+  Metrics& metrics;
+  std::string tenant;  // whose cache this is
+};
+
+// Throws ApiError and core::Error as long as nothing has been sent.
+boost::asio::awaitable<void> answer_completion(const CompletionContext& context,
+                                               Exchange& exchange,
+                                               const CompletionRequest& request,
+                                               NamedModel named);
+
+}  // namespace adze::serve

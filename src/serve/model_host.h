@@ -1,0 +1,115 @@
+#pragma once
+// The models that a server offers by name: loaded when first asked for, each with its scheduler on
+// a thread of its own. One of them computes at a time.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "infer/loaded_model.h"
+#include "infer/model_engine.h"
+#include "infer/scheduler.h"
+
+namespace adze::serve {
+
+struct ModelEntry {
+  std::string name;
+  std::filesystem::path path;
+};
+struct AdapterEntry {
+  std::string name;
+  std::filesystem::path folder;
+  std::string base;  // name of a model
+};
+
+struct ModelHostOptions {
+  infer::LoadOptions loading;
+  infer::SchedulerOptions scheduling;
+  int64_t context = 0;       // 0: each model's own
+  int64_t cache_bytes = 0;   // of each model
+  int64_t memory_bytes = 0;  // of all models and their caches; beyond it the idle ones go
+};
+
+// Cache figures of one model at one moment.
+struct CacheUse {
+  int64_t budget_bytes = 0;
+  int64_t used_bytes = 0;    // live pages
+  int64_t prefix_bytes = 0;  // of these, kept for later texts
+  int64_t prefix_pages = 0;
+};
+
+class ServedModel {
+ public:
+  ServedModel(infer::LoadedModel loaded,
+              std::vector<model::ModelPtr> adapters,
+              const ModelHostOptions& options,
+              std::mutex& compute);
+  ~ServedModel();
+  ServedModel(const ServedModel&) = delete;
+  ServedModel& operator=(const ServedModel&) = delete;
+
+  const infer::LoadedModel& loaded() const { return loaded_; }
+  bool generates() const { return scheduler_ != nullptr; }
+  infer::Scheduler& scheduler() { return *scheduler_; }  // of a model that generates
+  const infer::ModelEngine& engine() const { return *engine_; }
+  std::mutex& compute() { return compute_; }
+  CacheUse cache_use() const;  // as of the last step
+  int64_t resident_bytes() const;
+
+ private:
+  void run(const std::stop_token& stop);
+
+  infer::LoadedModel loaded_;
+  std::mutex& compute_;
+  std::unique_ptr<infer::ModelEngine> engine_;
+  std::unique_ptr<infer::Scheduler> scheduler_;
+  mutable std::mutex use_mutex_;
+  CacheUse use_;
+  std::jthread thread_;
+};
+
+// A model as requests name it.
+struct NamedModel {
+  std::shared_ptr<ServedModel> model;
+  int64_t adapter = 0;
+};
+
+struct ModelListing {
+  std::string name;
+  std::optional<std::string> parent;   // of an adapter
+  std::shared_ptr<ServedModel> model;  // null: not loaded
+};
+
+class ModelHost {
+ public:
+  ModelHost(std::vector<ModelEntry> models,
+            std::vector<AdapterEntry> adapters,
+            const ModelHostOptions& options);
+
+  // Any thread; takes as long as loading does. "": the first. Throws ApiError: 404 unknown name,
+  // 503 no memory for it now; core::Error: damaged files.
+  NamedModel get(const std::string& name);
+  std::vector<ModelListing> list() const;
+
+ private:
+  std::shared_ptr<ServedModel> load(const ModelEntry& entry);
+  void make_room(int64_t bytes);
+
+  std::vector<ModelEntry> models_;
+  std::vector<AdapterEntry> adapters_;
+  ModelHostOptions options_;
+  std::mutex compute_;
+
+  std::mutex loading_;        // one at a time
+  mutable std::mutex mutex_;  // what follows
+  std::map<std::string, std::shared_ptr<ServedModel>> loaded_;
+  std::vector<std::string> used_;  // names of loaded models, the newest last
+};
+
+}  // namespace adze::serve
