@@ -1,0 +1,56 @@
+#include "serve/web_files.h"
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "serve/web_files_table.h"
+
+namespace adze::serve {
+namespace {
+
+// Tests run in the repository root.
+std::string file_bytes(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(WebFiles, HoldsEveryFileOfThePageByteForByte) {
+  size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("web")) {
+    const std::string name = entry.path().filename().string();
+    const WebFile* found = find_web_file(name == "index.html" ? "/" : "/web/" + name);
+    ASSERT_NE(found, nullptr) << name;
+    EXPECT_TRUE(found->body == file_bytes(entry.path())) << name;
+    ++files;
+  }
+  EXPECT_EQ(web_files().size(), files + 2);
+  EXPECT_NE(find_web_file("/web/vendor/marked.js"), nullptr);
+  EXPECT_NE(find_web_file("/web/vendor/purify.js"), nullptr);
+}
+
+TEST(WebFiles, NamesTypesAndDistinctQuotedTags) {
+  EXPECT_EQ(find_web_file("/")->content_type, "text/html; charset=utf-8");
+  EXPECT_EQ(find_web_file("/web/main.js")->content_type, "text/javascript; charset=utf-8");
+  std::set<std::string_view> tags;
+  for (const WebFile& file : web_files()) {
+    EXPECT_EQ(file.etag.size(), 34) << file.path;
+    EXPECT_TRUE(file.etag.starts_with('"') && file.etag.ends_with('"')) << file.path;
+    tags.insert(file.etag);
+  }
+  EXPECT_EQ(tags.size(), web_files().size());
+}
+
+TEST(WebFiles, FindsOnlyWholeNames) {
+  for (const char* path :
+       {"", "/web", "/web/", "/web/index.html", "/web/../web/main.js", "/web/main.js?"}) {
+    EXPECT_EQ(find_web_file(path), nullptr) << path;
+  }
+}
+
+}  // namespace
+}  // namespace adze::serve
