@@ -9,6 +9,12 @@ constexpr int64_t kPictureTokens = 16;
 
 }  // namespace
 
+std::shared_ptr<Mailbox> Mailbox::make(boost::asio::io_context& context) {
+  return {new Mailbox(context), [&context](Mailbox* mailbox) {
+            boost::asio::post(context, [owned = std::unique_ptr<Mailbox>(mailbox)] {});
+          }};
+}
+
 void Mailbox::post(AnswerEvent event) {
   boost::asio::post(context_, [self = shared_from_this(), event = std::move(event)]() mutable {
     self->events_.push_back(std::move(event));

@@ -39,8 +39,8 @@ struct AnswerEvent {
 // All members but post() belong to the server's thread.
 class Mailbox : public std::enable_shared_from_this<Mailbox> {
  public:
-  explicit Mailbox(boost::asio::io_context& context)
-      : context_(context), signal_(std::make_shared<Signal>(context)) {}
+  // Whoever lets go last, it ends on the server's thread.
+  static std::shared_ptr<Mailbox> make(boost::asio::io_context& context);
 
   void post(AnswerEvent event);  // any thread
   bool empty() const { return events_.empty(); }
@@ -48,6 +48,9 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
   const std::shared_ptr<Signal>& signal() const { return signal_; }
 
  private:
+  explicit Mailbox(boost::asio::io_context& context)
+      : context_(context), signal_(std::make_shared<Signal>(context)) {}
+
   boost::asio::io_context& context_;
   std::shared_ptr<Signal> signal_;
   std::deque<AnswerEvent> events_;
@@ -62,15 +65,11 @@ struct AnswerStreamOptions {
 
 class AnswerStream : public infer::RequestObserver {
  public:
-  // The tokenizer's owner is kept alive by `model`.
+  // The tokenizer belongs to the model whose scheduler this is for, and so outlives it.
   AnswerStream(std::shared_ptr<Mailbox> mailbox,
-               std::shared_ptr<const void> model,
                const text::Tokenizer& tokenizer,
                AnswerStreamOptions options)
-      : mailbox_(std::move(mailbox)),
-        model_(std::move(model)),
-        tokenizer_(tokenizer),
-        options_(std::move(options)) {}
+      : mailbox_(std::move(mailbox)), tokenizer_(tokenizer), options_(std::move(options)) {}
 
   void on_prompt(const infer::PromptReport& report) override;
   bool on_token(int64_t sample,
@@ -90,7 +89,6 @@ class AnswerStream : public infer::RequestObserver {
   AnswerEvent event(AnswerEvent::Kind kind, int64_t sample) const;
 
   std::shared_ptr<Mailbox> mailbox_;
-  std::shared_ptr<const void> model_;
   const text::Tokenizer& tokenizer_;
   AnswerStreamOptions options_;
   std::vector<Sample> samples_;

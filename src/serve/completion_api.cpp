@@ -181,7 +181,6 @@ class Answer {
       one.max_tokens = request_.max_tokens.value_or(evicts ? context : context - length);
       auto stream = std::make_shared<AnswerStream>(
           mailbox,
-          named.model,
           loaded.tokenizer,
           AnswerStreamOptions{.prompt = static_cast<int64_t>(i),
                               .stop = request_.stop,
@@ -479,7 +478,7 @@ awaitable<void> answer_completion(const CompletionContext& context,
                                   "use /v1/embeddings",
                                   named.model->loaded().model->spec.name));
   }
-  const auto mailbox = std::make_shared<Mailbox>(context.io);
+  const auto mailbox = Mailbox::make(context.io);
   Answer answer(context, request, named, request.model);
   answer.open_all();
   Jobs jobs(named.model->scheduler());
@@ -519,10 +518,9 @@ awaitable<void> answer_completion(const CompletionContext& context,
   }
   jobs.release();
   if (!request.stream) {
-    co_await exchange.respond({.status = 200,
-                               .content_type = "application/json",
-                               .body = dump(answer.whole()),
-                               .headers = {}});
+    HttpResponse response;
+    response.body = dump(answer.whole());
+    co_await exchange.respond(std::move(response));
     co_return;
   }
   if (!streaming) {

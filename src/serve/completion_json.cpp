@@ -2,7 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "text/utf8.h"
+#include "kv/kv_store.h"
+#include "text/stream.h"
 
 namespace adze::serve {
 

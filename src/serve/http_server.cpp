@@ -250,6 +250,7 @@ std::optional<int> status_of(SystemError error) {
 }  // namespace
 
 // False: the connection is to be closed.
+// NOTE: GCC 12 destroys braced temporaries of a co_await expression twice: name them first.
 awaitable<bool> HttpServer::Implementation::serve_one(beast::tcp_stream& stream,
                                                       beast::flat_buffer& buffer) {
   http::request_parser<http::string_body> parser;
@@ -288,10 +289,10 @@ awaitable<bool> HttpServer::Implementation::serve_one(beast::tcp_stream& stream,
       BeastExchange exchange(stream, limits, request, false, false);
       const ApiError refused(
           *status, "invalid_request_error", fmt::format("[request] {}", error.message()));
-      co_await exchange.respond({.status = *status,
-                                 .content_type = "application/json",
-                                 .body = refused.body().dump(),
-                                 .headers = {}});
+      HttpResponse response;
+      response.status = *status;
+      response.body = refused.body().dump();
+      co_await exchange.respond(std::move(response));
       log({"", "", request.peer, *status, exchange.bytes_sent(), 0});
     }
     co_return false;

@@ -192,7 +192,8 @@ struct Server::Implementation {
         co_return host.get(name);  // does not block
       }
     }
-    co_return co_await elsewhere([this, name] { return host.get(name); });
+    const std::function<NamedModel()> get = [this, name] { return host.get(name); };
+    co_return co_await elsewhere(get);
   }
 
   awaitable<void> handle(Exchange& exchange);
@@ -324,16 +325,17 @@ void Server::Implementation::log(const AccessRecord& record) {
 }
 
 awaitable<void> Server::Implementation::health(Exchange& exchange, const std::string&) {
-  co_await exchange.respond(draining ? json_response({{"status", "draining"}}, 503)
-                                     : json_response({{"status", "ok"}}));
+  Json body;
+  body["status"] = draining ? "draining" : "ok";
+  HttpResponse response = json_response(body, draining ? 503 : 200);
+  co_await exchange.respond(std::move(response));
 }
 
 awaitable<void> Server::Implementation::show_metrics(Exchange& exchange, const std::string&) {
-  co_await exchange.respond(
-      {.status = 200,
-       .content_type = "text/plain; version=0.0.4; charset=utf-8",
-       .body = metrics.text(host.list(), http.open_connections(), http.active_exchanges()),
-       .headers = {}});
+  HttpResponse response;
+  response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  response.body = metrics.text(host.list(), http.open_connections(), http.active_exchanges());
+  co_await exchange.respond(std::move(response));
 }
 
 Json Server::Implementation::model_json(const ModelListing& listing) const {
@@ -344,7 +346,7 @@ Json Server::Implementation::model_json(const ModelListing& listing) const {
     figures["kind"] = listing.model->generates() ? "generator" : "encoder";
     figures["context"] =
         listing.model->generates() ? listing.model->engine().context() : spec.context_length;
-    figures["layers"] = spec.layers;
+    figures["layers"] = spec.kv_source.size();
   }
   return {{"id", listing.name},
           {"object", "model"},
@@ -358,14 +360,17 @@ awaitable<void> Server::Implementation::list_models(Exchange& exchange, const st
   for (const ModelListing& listing : host.list()) {
     data.push_back(model_json(listing));
   }
-  co_await exchange.respond(json_response({{"object", "list"}, {"data", data}}));
+  const Json answer = {{"object", "list"}, {"data", data}};
+  HttpResponse response = json_response(answer);
+  co_await exchange.respond(std::move(response));
 }
 
 awaitable<void> Server::Implementation::show_model(Exchange& exchange, const std::string&) {
   const std::string name = exchange.request().path.substr(std::string_view("/v1/models/").size());
   for (const ModelListing& listing : host.list()) {
     if (listing.name == name) {
-      co_await exchange.respond(json_response(model_json(listing)));
+      HttpResponse response = json_response(model_json(listing));
+      co_await exchange.respond(std::move(response));
       co_return;
     }
   }
@@ -389,8 +394,10 @@ awaitable<void> Server::Implementation::cache_options(Exchange& exchange, const 
     }
     return result;
   };
-  co_await exchange.respond(json_response(
-      {{"stores", list(kv::store_entries())}, {"policies", list(kv::policy_entries())}}));
+  const Json answer = {{"stores", list(kv::store_entries())},
+                       {"policies", list(kv::policy_entries())}};
+  HttpResponse response = json_response(answer);
+  co_await exchange.respond(std::move(response));
 }
 
 awaitable<void> Server::Implementation::chat(Exchange& exchange, const std::string& tenant) {
@@ -460,10 +467,11 @@ awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::str
     }
     tokens += length;
   }
-  const auto embeddings = co_await elsewhere([named, texts] {
+  const std::function<std::vector<infer::Embedding>()> compute = [named, texts] {
     const std::lock_guard lock(named.model->compute());
     return infer::embed(*named.model->loaded().model, texts);
-  });
+  };
+  const auto embeddings = co_await elsewhere(compute);
   Json data = Json::array();
   for (size_t i = 0; i < embeddings.size(); ++i) {
     data.push_back({{"object", "embedding"},
@@ -472,11 +480,12 @@ awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::str
                      format == "float" ? Json(embeddings[i])
                                        : Json(base64(std::as_bytes(std::span(embeddings[i]))))}});
   }
-  co_await exchange.respond(
-      json_response({{"object", "list"},
-                     {"data", data},
-                     {"model", name.empty() ? host.list().front().name : name},
-                     {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}}));
+  const Json answer = {{"object", "list"},
+                       {"data", data},
+                       {"model", name.empty() ? host.list().front().name : name},
+                       {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}};
+  HttpResponse response = json_response(answer);
+  co_await exchange.respond(std::move(response));
 }
 
 awaitable<void> Server::Implementation::tokenize(Exchange& exchange, const std::string&) {
@@ -506,9 +515,11 @@ awaitable<void> Server::Implementation::tokenize(Exchange& exchange, const std::
       list.push_back(token);
     }
   }
-  co_await exchange.respond(json_response({{"tokens", list},
-                                           {"count", tokens.size()},
-                                           {"max_model_len", loaded.model->spec.context_length}}));
+  const Json answer = {{"tokens", list},
+                       {"count", tokens.size()},
+                       {"max_model_len", loaded.model->spec.context_length}};
+  HttpResponse response = json_response(answer);
+  co_await exchange.respond(std::move(response));
 }
 
 awaitable<void> Server::Implementation::detokenize(Exchange& exchange, const std::string&) {
@@ -532,7 +543,9 @@ awaitable<void> Server::Implementation::detokenize(Exchange& exchange, const std
     tokens.push_back(id.get<int32_t>());
   }
   const std::string text = tokenizer.decode(tokens);
-  co_await exchange.respond(json_response({{"content", text}, {"prompt", text}}));
+  const Json answer = {{"content", text}, {"prompt", text}};
+  HttpResponse response = json_response(answer);
+  co_await exchange.respond(std::move(response));
 }
 
 awaitable<void> Server::Implementation::web(Exchange& exchange, const std::string&) {
