@@ -10,6 +10,7 @@ import json
 import pathlib
 import re
 import select
+import select
 import shutil
 import signal
 import socket
