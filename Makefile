@@ -4,7 +4,7 @@ FUZZ_SECONDS ?= 600
 export JOBS ?= $(shell tools/jobs)
 
 .PHONY: help deps deps-build deps-test deps-lint build test demo install sanitize fuzz lint \
-  bench peers bench-peers
+  bench peers bench-peers bench-serve soak
 
 help:          ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ sanitize: deps-build ## unit tests under address, undefined-behaviour and thread
 fuzz: deps-build deps-test ## fuzz each reader for FUZZ_SECONDS (600)
 	@tools/fuzz $(FUZZ_SECONDS)
 
+soak: deps build ## two minutes of load and faults against the server
+	@tools/soak
+
 lint: deps-build deps-lint ## format and clang-tidy of the files that differ from LINT_BASE
 	@tools/lint
 
@@ -51,3 +54,6 @@ peers: deps build ## build what adze is measured against (10 minutes), find its 
 
 bench-peers: deps build ## adze beside llama.cpp by turns: a table, ratios as the last line
 	@bench/peers.py
+
+bench-serve: deps build ## adze serve beside llama-server, 16 clients: ratios as the last line
+	@bench/serve.py

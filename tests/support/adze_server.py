@@ -28,9 +28,9 @@ SANITIZERS = re.compile(r"(Address|Thread|Leak|Memory)Sanitizer|runtime error:|\
 # Gauges of GET /metrics.
 RUNNING = "adze_sequences_running"       # in the scheduler's steps
 QUEUED = "adze_requests_queued"          # accepted and waiting
-PAGES_USED = "adze_cache_pages_used"     # held by a sequence; what the prefix cache alone holds is not counted
+PAGES_USED = "adze_cache_pages_used"      # held by sequences, shared ones included
 PAGES_PREFIX = "adze_cache_pages_prefix"  # held by the prefix cache alone
-AUDIT_FAILURES = "adze_cache_audit_failures_total"  # audits of the pool, at idle, that found a page lost or counted wrong
+AUDIT_FAILURES = "adze_cache_audit_failures_total"  # of the pool's audits at idle
 
 
 def user(text):
