@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes files into a C++ source:  embed_web_files.py SOURCE NAME=FILE...   (/web/NAME; index.html is /)"""
+"""Writes files into a C++ source:  embed_web_files.py SOURCE NAME=FILE...   (/web/NAME; index.html is /, openapi.json stays)"""
 import hashlib
 import pathlib
 import sys
 
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
-         ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml", ".png": "image/png"}
+         ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml", ".png": "image/png",
+         ".json": "application/json"}
 BYTES_A_LINE = 60
 
 
@@ -25,7 +26,7 @@ def main(source: str, *pairs: str) -> int:
         if path.suffix not in TYPES:
             sys.exit(f"embed_web_files: no content type is known for {file}")
         content = path.read_bytes()
-        served = "/" if name == "index.html" else f"/web/{name}"
+        served = {"index.html": "/", "openapi.json": "/openapi.json"}.get(name, f"/web/{name}")
         etag = hashlib.sha256(content).hexdigest()[:32]
         entries.append(f'  {{"{served}", "{TYPES[path.suffix]}", {{\n{literal(content)},\n'
                        f'    {len(content)}}}, "\\"{etag}\\""}},\n')

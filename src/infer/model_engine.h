@@ -41,6 +41,7 @@ class ModelEngine : public StepEngine {
   void reclaim(int64_t bytes) override;
   int64_t reclaimable_bytes() const override { return prefixes_.bytes(); }
 
+  int64_t num_slots() const { return num_slots_; }
   const kv::PagePool& pool() const { return pool_; }
   const PrefixCache& prefixes() const { return prefixes_; }
 

@@ -71,6 +71,7 @@ PageRef PagePool::allocate(int64_t bytes) {
     pages_.push_back(page);
   }
   used_bytes_ += bytes;
+  ++used_pages_;
   peak_bytes_ = std::max(peak_bytes_, used_bytes_);
   return PageRef(page);
 }
@@ -83,6 +84,7 @@ PageRef PagePool::copy(const PageRef& source) {
 
 void PagePool::release(PageRef::Page* page) {
   used_bytes_ -= page->bytes;
+  --used_pages_;
   spare_[page->bytes].push_back(page);
 }
 

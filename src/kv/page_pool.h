@@ -67,6 +67,7 @@ class PagePool {
 
   int64_t budget_bytes() const { return budget_bytes_; }
   int64_t used_bytes() const { return used_bytes_; }
+  int64_t used_pages() const { return used_pages_; }
   int64_t peak_bytes() const { return peak_bytes_; }
   PoolAudit audit() const;  // counted afresh from the pages themselves
   void trim();              // returns spare pages to the system
@@ -77,6 +78,7 @@ class PagePool {
 
   int64_t budget_bytes_;
   int64_t used_bytes_ = 0;
+  int64_t used_pages_ = 0;
   int64_t peak_bytes_ = 0;
   std::map<int64_t, std::vector<PageRef::Page*>> spare_;  // by size class
   std::vector<PageRef::Page*> pages_;                     // all that exist

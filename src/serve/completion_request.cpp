@@ -1,5 +1,7 @@
 #include "serve/completion_request.h"
 
+#include <algorithm>
+#include <cctype>
 #include <limits>
 #include <random>
 #include <set>
@@ -83,7 +85,7 @@ ResponseFormat read_format(RequestFields& fields) {
   } else if (type == "json_schema") {
     format.kind = ResponseFormat::Kind::kJsonSchema;
     const Json* outer = inner.any("json_schema");
-    RequestFields schema(outer == nullptr ? Json() : *outer, "response_format.json_schema");
+    RequestFields schema(outer, "response_format.json_schema");
     schema.text("name");
     schema.text("description");
     schema.boolean("strict");  // always kept to
@@ -167,7 +169,7 @@ Json read_tool_calls(const Json& value, const std::string& place) {
     const std::string id = call.text("id").value_or("");
     call.choice("type", {"function"}, "function");
     const Json* function = call.any("function");
-    RequestFields inner(function == nullptr ? Json() : *function, call_place + ".function");
+    RequestFields inner(function, call_place + ".function");
     const std::string name = inner.text("name").value_or("");
     const std::string arguments = inner.text("arguments").value_or("{}");
     inner.finish();
@@ -237,13 +239,19 @@ void read_tools(RequestFields& fields, CompletionRequest& request) {
       entry.choice("type", {"function"}, "function");
       const Json* definition = entry.any("function");
       const std::string place = fmt::format("tools[{}].function", i);
-      RequestFields function(definition == nullptr ? Json() : *definition, place);
+      RequestFields function(definition, place);
       Tool tool;
       tool.name = function.text("name").value_or("");
-      if (tool.name.empty() || tool.name.size() > 64 || !names.insert(tool.name).second) {
-        throw bad_request(
-            place + ".name",
-            fmt::format("[{}.name] expected a name of its own, 1 to 64 bytes", place));
+      const auto legal = [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-';
+      };
+      if (tool.name.empty() || tool.name.size() > 64 ||
+          !std::all_of(tool.name.begin(), tool.name.end(), legal) ||
+          !names.insert(tool.name).second) {
+        throw bad_request(place + ".name",
+                          fmt::format("[{}.name] expected a name of its own, 1 to 64 letters, "
+                                      "digits, _ or -",
+                                      place));
       }
       function.text("description");
       function.boolean("strict");
@@ -264,7 +272,7 @@ void read_tools(RequestFields& fields, CompletionRequest& request) {
       RequestFields outer(*choice, "tool_choice");
       outer.choice("type", {"function"}, "function");
       const Json* function = outer.any("function");
-      RequestFields inner(function == nullptr ? Json() : *function, "tool_choice.function");
+      RequestFields inner(function, "tool_choice.function");
       request.tool_choice = {ToolChoice::Kind::kRequired, inner.text("name").value_or("")};
       inner.finish();
       outer.finish();
@@ -327,6 +335,9 @@ std::vector<Prompt> read_prompts(const Json& value, const std::string& name) {
   }
   std::vector<Prompt> prompts;
   for (const Json& entry : value) {
+    if (entry.type() != value[0].type()) {
+      throw wrong();
+    }
     if (entry.is_string()) {
       prompts.emplace_back(entry.get<std::string>());
     } else if (entry.is_array()) {

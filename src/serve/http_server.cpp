@@ -105,9 +105,14 @@ class BeastExchange : public Exchange {
 
   const HttpRequest& request() const override { return request_; }
 
+  void set_header(const std::string& name, const std::string& value) override {
+    headers_[name] = value;
+  }
+
   awaitable<void> respond(HttpResponse response) override {
     http::response<http::string_body> message{static_cast<http::status>(response.status), 11};
     status_ = response.status;
+    response.headers.insert(headers_.begin(), headers_.end());
     for (const auto& [name, value] : response.headers) {
       message.set(name, value);
     }
@@ -133,6 +138,9 @@ class BeastExchange : public Exchange {
     message.set(http::field::content_type, "text/event-stream; charset=utf-8");
     message.set(http::field::cache_control, "no-cache");
     message.set("X-Accel-Buffering", "no");
+    for (const auto& [name, value] : headers_) {
+      message.set(name, value);
+    }
     message.keep_alive(keep_alive_);
     message.chunked(true);
     status_ = 200;
@@ -219,6 +227,7 @@ class BeastExchange : public Exchange {
   beast::tcp_stream& stream_;
   const HttpLimits& limits_;
   HttpRequest request_;
+  std::map<std::string, std::string> headers_;
   bool keep_alive_;
   bool head_;
   bool started_ = false;
@@ -329,9 +338,6 @@ awaitable<bool> HttpServer::Implementation::serve_one(beast::tcp_stream& stream,
                           .headers = {}};
     if (failure.status() == 429 || failure.status() == 503) {
       response.headers["Retry-After"] = "1";
-    }
-    if (failure.status() == 401) {
-      response.headers["WWW-Authenticate"] = "Bearer";
     }
     try {
       co_await exchange.respond(std::move(response));

@@ -62,6 +62,8 @@ class Exchange {
  public:
   virtual ~Exchange() = default;
   virtual const HttpRequest& request() const = 0;
+  // Of whatever is answered.
+  virtual void set_header(const std::string& name, const std::string& value) = 0;
   virtual boost::asio::awaitable<void> respond(HttpResponse response) = 0;
   // Starts a response of server-sent events.
   virtual boost::asio::awaitable<void> begin_events() = 0;

@@ -58,9 +58,9 @@ struct Metrics::Implementation {
                                               .Register(registry)
                                               .Add({});
   prometheus::Family<prometheus::Gauge>& running =
-      BuildGauge().Name("adze_running_sequences").Help("Texts in the batch").Register(registry);
+      BuildGauge().Name("adze_sequences_running").Help("Texts in the batch").Register(registry);
   prometheus::Family<prometheus::Gauge>& waiting =
-      BuildGauge().Name("adze_waiting_sequences").Help("Texts in the queue").Register(registry);
+      BuildGauge().Name("adze_requests_queued").Help("Texts that wait").Register(registry);
   prometheus::Family<prometheus::Gauge>& preemptions =
       BuildGauge().Name("adze_preemptions").Help("Texts that made room so far").Register(registry);
   prometheus::Family<prometheus::Gauge>& steps =
@@ -68,12 +68,18 @@ struct Metrics::Implementation {
   prometheus::Family<prometheus::Gauge>& cache_bytes =
       BuildGauge()
           .Name("adze_cache_bytes")
-          .Help("Cache pages: budget, those of texts, those kept for later texts (prefix)")
+          .Help("Cache: budget, pages of texts, pages kept for later texts (prefix)")
           .Register(registry);
-  prometheus::Family<prometheus::Gauge>& prefix_pages =
+  prometheus::Family<prometheus::Gauge>& pages_used =
+      BuildGauge().Name("adze_cache_pages_used").Help("Pages of texts").Register(registry);
+  prometheus::Family<prometheus::Gauge>& pages_prefix = BuildGauge()
+                                                            .Name("adze_cache_pages_prefix")
+                                                            .Help("Pages kept for later texts")
+                                                            .Register(registry);
+  prometheus::Family<prometheus::Gauge>& audit_failures =
       BuildGauge()
-          .Name("adze_prefix_pages")
-          .Help("Runs of 32 tokens kept for later texts")
+          .Name("adze_cache_audit_failures_total")
+          .Help("Counts at idle that found pages nobody refers to")
           .Register(registry);
   prometheus::Family<prometheus::Gauge>& server = BuildGauge()
                                                       .Name("adze_http")
@@ -128,7 +134,9 @@ std::string Metrics::text(const std::vector<ModelListing>& models,
         {{"kind", "texts"}, {"model", listing.name}},
         use.used_bytes - use.prefix_bytes);
     set(self.cache_bytes, {{"kind", "prefix"}, {"model", listing.name}}, use.prefix_bytes);
-    set(self.prefix_pages, labels, use.prefix_pages);
+    set(self.pages_used, labels, use.used_pages);
+    set(self.pages_prefix, labels, use.prefix_pages);
+    set(self.audit_failures, labels, use.audit_failures);
   }
   set(self.server, {{"kind", "connections"}}, connections);
   set(self.server, {{"kind", "requests"}}, exchanges);

@@ -42,14 +42,27 @@ void ServedModel::run(const std::stop_token& stop) {
     {
       const std::lock_guard lock(compute_);
       busy = scheduler_->step();
-      const std::lock_guard use_lock(use_mutex_);
-      use_.used_bytes = engine_->pool().used_bytes();
-      use_.prefix_bytes = engine_->prefixes().bytes();
-      use_.prefix_pages = engine_->prefixes().pages();
+      measure_cache(!busy);
     }
     if (!busy) {
       scheduler_->wait(std::chrono::milliseconds(1000));
     }
+  }
+}
+
+void ServedModel::measure_cache(bool idle) {
+  const kv::PagePool& pool = engine_->pool();
+  const infer::PrefixCache& prefixes = engine_->prefixes();
+  const std::lock_guard lock(use_mutex_);
+  use_.used_bytes = pool.used_bytes();
+  use_.prefix_bytes = prefixes.bytes();
+  use_.prefix_pages = prefixes.pages() * engine_->num_slots();
+  use_.used_pages = pool.used_pages() - use_.prefix_pages;
+  if (idle && scheduler_->figures().running + scheduler_->figures().waiting == 0) {
+    const kv::PoolAudit audit = pool.audit();
+    const bool sound = audit.live_pages == use_.prefix_pages &&
+                       audit.live_bytes == use_.prefix_bytes && audit.live_bytes == use_.used_bytes;
+    use_.audit_failures += sound ? 0 : 1;
   }
 }
 

@@ -41,7 +41,9 @@ struct CacheUse {
   int64_t budget_bytes = 0;
   int64_t used_bytes = 0;    // live pages
   int64_t prefix_bytes = 0;  // of these, kept for later texts
+  int64_t used_pages = 0;    // of texts, those they share with the prefix cache left out
   int64_t prefix_pages = 0;
+  int64_t audit_failures = 0;  // counts at idle that found pages nobody refers to
 };
 
 class ServedModel {
@@ -64,6 +66,7 @@ class ServedModel {
 
  private:
   void run(const std::stop_token& stop);
+  void measure_cache(bool idle);
 
   infer::LoadedModel loaded_;
   std::mutex& compute_;

@@ -30,13 +30,27 @@ std::string shown(const Json& value) {
 }  // namespace
 
 Json parse_body(std::string_view body) {
-  try {
-    return Json::parse(body, [](int depth, Json::parse_event_t, Json&) {
-      if (depth > kDepth) {
-        throw bad_request("", fmt::format("[body] expected JSON nested at most {} deep", kDepth));
+  std::vector<std::set<std::string>> keys;  // by depth: of two equal ones, one would be dropped
+  const auto check = [&keys](int depth, Json::parse_event_t event, Json& value) {
+    if (depth > kDepth) {
+      throw bad_request("", fmt::format("[body] expected JSON nested at most {} deep", kDepth));
+    }
+    if (event == Json::parse_event_t::object_start) {
+      keys.resize(static_cast<size_t>(depth) + 1);
+      keys.emplace_back();
+    } else if (event == Json::parse_event_t::key) {
+      keys.resize(static_cast<size_t>(depth) + 1);
+      const auto& key = value.get_ref<const std::string&>();
+      if (!keys.back().insert(key).second) {
+        throw bad_request(
+            key.substr(0, 80),
+            fmt::format("[body] expected each field once, got {} twice", shown(Json(key))));
       }
-      return true;
-    });
+    }
+    return true;
+  };
+  try {
+    return Json::parse(body, check);
   } catch (const Json::exception& error) {
     // What the parser quotes may be long and is not ours to judge.
     const std::string reason = error.what();
@@ -53,6 +67,13 @@ RequestFields::RequestFields(const Json& object, std::string place)
                                   shown(object)));
   }
 }
+
+namespace {
+const Json kNothing;
+}  // namespace
+
+RequestFields::RequestFields(const Json* object, std::string place)
+    : RequestFields(object == nullptr ? kNothing : *object, std::move(place)) {}
 
 std::string RequestFields::path(std::string_view name) const {
   return place_.empty() ? std::string(name) : fmt::format("{}.{}", place_, name);

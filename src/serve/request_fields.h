@@ -24,6 +24,8 @@ class RequestFields {
  public:
   // place: "" for the request itself, else such as "messages[2]". Throws ApiError: not an object.
   explicit RequestFields(const Json& object, std::string place = "");
+  RequestFields(Json&&, std::string place = "") = delete;  // it is kept
+  RequestFields(const Json* object, std::string place);    // null: an error like any other
 
   // All throw ApiError naming field, value and legal range.
   const Json* any(std::string_view name);

@@ -9,11 +9,13 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core/detail/base64.hpp>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <openssl/crypto.h>
@@ -55,8 +57,20 @@ constexpr std::string_view kPageSecurity =
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "frame-ancestors 'none'";
 
-bool is_loopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
+bool is_loopback(std::string_view host) {
+  std::string name(host);
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
+    return static_cast<char>(std::tolower(c));
+  });
+  if (name == "localhost") {
+    return true;
+  }
+  if (name.starts_with('[') && name.ends_with(']')) {
+    name = name.substr(1, name.size() - 2);
+  }
+  boost::system::error_code error;
+  const auto address = asio::ip::make_address(name, error);
+  return !error && address.is_loopback();
 }
 
 // "localhost:8080" -> "localhost", "[::1]:80" -> "[::1]"
@@ -69,20 +83,25 @@ std::string_view without_port(std::string_view host) {
   return host.substr(0, colon);
 }
 
-std::string base64(std::span<const std::byte> bytes) {
-  constexpr std::string_view kDigits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t word = 0;
-    const size_t count = std::min<size_t>(3, bytes.size() - i);
-    for (size_t j = 0; j < 3; ++j) {
-      word = word << 8 | (j < count ? static_cast<uint32_t>(bytes[i + j]) : 0);
-    }
-    for (size_t j = 0; j < 4; ++j) {
-      text += j <= count ? kDigits[word >> (18 - 6 * j) & 63U] : '=';
-    }
+// The key of "Bearer KEY", or the password of "Basic ...", which is what browsers can send.
+std::string key_of(std::string_view authorization) {
+  if (authorization.starts_with("Bearer ")) {
+    return std::string(authorization.substr(7));
   }
+  if (authorization.starts_with("Basic ")) {
+    const std::string_view encoded = authorization.substr(6);
+    std::string pair(boost::beast::detail::base64::decoded_size(encoded.size()), '\0');
+    pair.resize(
+        boost::beast::detail::base64::decode(pair.data(), encoded.data(), encoded.size()).first);
+    const size_t colon = pair.find(':');
+    return colon == std::string::npos ? "" : pair.substr(colon + 1);
+  }
+  return "";
+}
+
+std::string base64(std::span<const std::byte> bytes) {
+  std::string text(boost::beast::detail::base64::encoded_size(bytes.size()), '\0');
+  text.resize(boost::beast::detail::base64::encode(text.data(), bytes.data(), bytes.size()));
   return text;
 }
 
@@ -142,8 +161,8 @@ struct Server::Implementation {
         {"POST", "/tokenize", false, &I::tokenize},
         {"POST", "/detokenize", false, &I::detokenize},
         {"GET", "/openapi.json", false, &I::web},
-        {"GET", "/", true, &I::web},
-        {"GET", "/web/*", true, &I::web}};
+        {"GET", "/", false, &I::web},
+        {"GET", "/web/*", false, &I::web}};
     return kRoutes;
   }
 
@@ -222,19 +241,26 @@ struct Server::Implementation {
 std::string Server::Implementation::authorise(const HttpRequest& request, bool open) const {
   // A page of another origin must not reach a server of this machine through a name of its own.
   const std::string_view host_name = without_port(request.header("host"));
-  if (is_loopback(options.host) && host_name != "localhost" && host_name != "[::1]" &&
-      !host_name.starts_with("127.")) {
+  if (is_loopback(options.host) && !is_loopback(host_name)) {
     throw ApiError(403,
                    "permission_error",
                    fmt::format("[Host] expected localhost or a loopback address, got {}",
                                std::string(host_name.substr(0, 100))),
                    "Host");
   }
+  // Nor may it use the credentials that a browser adds by itself.
+  const std::string_view site = request.header("sec-fetch-site");
+  if (request.method == "POST" && (site == "cross-site" || site == "same-site") &&
+      request.header("origin") != options.cors_origin.value_or("-")) {
+    throw ApiError(403,
+                   "permission_error",
+                   "[Origin] expected this server's own pages, or those of --cors-origin",
+                   "Origin");
+  }
   if (keys.empty() || open) {
     return "";
   }
-  std::string_view given = request.header("authorization");
-  given = given.starts_with("Bearer ") ? given.substr(7) : "";
+  const std::string given = key_of(request.header("authorization"));
   const Digest digest = digest_of(given);
   bool known = false;
   for (const Digest& key : keys) {  // all of them, whichever fits
@@ -264,10 +290,20 @@ awaitable<void> Server::Implementation::handle(Exchange& exchange) {
       }
     }
   }
-  const std::string tenant = authorise(request, found != nullptr && found->open);
-  if (options.cors_origin && request.method == "OPTIONS" && !allowed.empty()) {
+  const bool preflight =  // browsers ask without a key
+      options.cors_origin && request.method == "OPTIONS" && !allowed.empty();
+  if (options.cors_origin) {
+    exchange.set_header("Access-Control-Allow-Origin", *options.cors_origin);
+    exchange.set_header("Vary", "Origin");
+  }
+  if (!keys.empty() && request.header("authorization").empty()) {
+    // Browsers ask their user for the page's key.
+    const bool page = request.path == "/" || request.path.starts_with("/web/");
+    exchange.set_header("WWW-Authenticate", page ? "Basic realm=\"adze\"" : "Bearer");
+  }
+  const std::string tenant = authorise(request, preflight || (found != nullptr && found->open));
+  if (preflight) {
     HttpResponse response{.status = 204, .content_type = "text/plain", .body = "", .headers = {}};
-    response.headers["Access-Control-Allow-Origin"] = *options.cors_origin;
     response.headers["Access-Control-Allow-Methods"] = allowed;
     response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type";
     co_await exchange.respond(std::move(response));
@@ -282,6 +318,7 @@ awaitable<void> Server::Implementation::handle(Exchange& exchange) {
                    "not_found");
   }
   if (found == nullptr) {
+    exchange.set_header("Allow", allowed == "GET" ? "GET, HEAD" : allowed);
     throw ApiError(405,
                    "invalid_request_error",
                    fmt::format("[method] expected {}, got {}", allowed, request.method));

@@ -385,7 +385,7 @@ def main():
     adze_program.default_model()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the server inherits it
-    with Server("--max-sequences", 32, "--max-queue", options.connections + 100, "--cache-gib", 0.25,
+    with Server("--compute", "int8", "--max-sequences", 32, "--max-queue", options.connections + 100, "--cache-gib", 0.25,
                 keys=KEYS) as server:
         soak = Soak(server, options)
         alone = server.post(CHAT, CHECKED, key=CHECK)

@@ -109,7 +109,9 @@ class Server:
     def __init__(self, *arguments, keys=(), model=MODEL, threads=None, timeout=120):
         self.keys, self.timeout, self.lines = list(keys), timeout, []
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="adze-serve-"))
-        self.command = [ADZE, "serve", "--model", str(model), "--port", "0", *map(str, arguments)]
+        # With f32 products the model's answers are those of the reference.
+        compute = [] if "--compute" in arguments else ["--compute", "f32"]
+        self.command = [ADZE, "serve", "--model", str(model), "--port", "0", *compute, *map(str, arguments)]
         if threads:
             self.command += ["--threads", str(threads)]
         if self.keys:
