@@ -1,10 +1,10 @@
-# adze_layer(<folder> [LINK <library>...]): one static library from src/<folder>, and its tests
-# (*_test.cpp beside the sources) in one program. A layer sees the layers that LAYERS.txt puts below.
-# A folder without sources declares nothing.
+# adze_layer(<folder> [LINK <library>...] [ONLY <name>...]): one static library from src/<folder>,
+# and its tests (*_test.cpp beside the sources) in one program. A layer sees the layers that
+# LAYERS.txt puts below. A folder without sources declares nothing. ONLY: of these names alone.
 set(adze_known_layers "" CACHE INTERNAL "layers declared so far, as level:name")
 
 function(adze_layer name)
-  cmake_parse_arguments(layer "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(layer "" "" "LINK;ONLY" ${ARGN})
   file(STRINGS ${CMAKE_SOURCE_DIR}/LAYERS.txt line REGEX "^[0-9]+ ${name}$")
   if(NOT line)
     message(FATAL_ERROR "layer ${name} has no line in LAYERS.txt")
@@ -12,6 +12,10 @@ function(adze_layer name)
   string(REGEX REPLACE " .*" "" level "${line}")
 
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
+  if(layer_ONLY)
+    list(JOIN layer_ONLY "|" names)
+    list(FILTER sources INCLUDE REGEX "/(${names})(_test)?\\.cpp$")
+  endif()
   set(tests ${sources})
   set(benches ${sources})
   list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cpp$")

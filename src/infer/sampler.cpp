@@ -42,6 +42,21 @@ std::vector<TokenLogprob> largest_logprobs(std::span<const float> logits,
   return result;
 }
 
+// Leaves -inf of the tokens without a bit.
+void forbid(std::span<const uint64_t> allowed, std::vector<float>& logits) {
+  for (size_t begin = 0; begin < logits.size(); begin += 64) {
+    const uint64_t bits = allowed[begin / 64];
+    const size_t end = std::min(begin + 64, logits.size());
+    if (bits == 0) {
+      std::fill(&logits[begin], logits.data() + end, -kLogitInfinity);
+    } else if (bits != ~uint64_t{0}) {
+      for (size_t token = begin; token < end; ++token) {
+        logits[token] = (bits >> (token - begin) & 1) != 0 ? logits[token] : -kLogitInfinity;
+      }
+    }
+  }
+}
+
 [[noreturn]] void report_not_finite(std::span<const float> logits) {
   const auto bad =
       std::find_if(logits.begin(), logits.end(), [](float value) { return !std::isfinite(value); });
@@ -250,8 +265,10 @@ SampledToken score_token(std::span<const float> logits,
 SampledToken Sampler::sample(std::span<const float> logits,
                              const TokenHistory& history,
                              uint64_t index,
-                             SamplerWorkspace& workspace) const {
+                             SamplerWorkspace& workspace,
+                             std::span<const uint64_t> allowed) const {
   core::check(static_cast<int64_t>(logits.size()) == vocab_size_, "logits ", logits.size());
+  core::check(allowed.empty() || allowed.size() == (logits.size() + 63) / 64, allowed.size());
   float poison = 0;
   float largest = find_maxima(logits, workspace.block_maxima, &poison);
   if (poison != 0) {  // NaN differs from everything
@@ -264,11 +281,20 @@ SampledToken Sampler::sample(std::span<const float> logits,
     const auto count = static_cast<size_t>(std::min(*options_.logprobs, vocab_size_));
     result.top_logprobs = largest_logprobs(logits, log_total, count, workspace);
   }
-  if (changes_logits()) {
-    adjust(logits, history, workspace);
+  if (changes_logits() || !allowed.empty()) {
+    if (changes_logits()) {
+      adjust(logits, history, workspace);
+    } else {
+      workspace.adjusted.assign(logits.begin(), logits.end());
+    }
+    if (!allowed.empty()) {
+      forbid(allowed, workspace.adjusted);
+    }
     largest = find_maxima(workspace.adjusted, workspace.block_maxima, &poison);
     if (largest == -kLogitInfinity) {
-      throw core::error("sampler", "expected a token that logit-bias allows, got -inf for all");
+      throw core::error("sampler",
+                        "expected a token that {} allows, got -inf for all",
+                        allowed.empty() ? "logit-bias" : "the constraint");
     }
     result.token = choose(workspace.adjusted, largest, index, workspace);
   } else {

@@ -3,6 +3,7 @@
 // index of the generated token) and on nothing else: no state survives a call.
 //
 // Order of the steps:
+//   0. tokens that a constraint forbids are out, whatever the other steps say
 //   1. logit bias, repetition penalty, frequency and presence penalty change the logits
 //   2. temperature 0: the largest logit wins, the lowest id among equals, and nothing else happens
 //   3. top-k keeps the k largest; top-p keeps the smallest set of the likeliest tokens whose share
@@ -81,14 +82,15 @@ struct TokenLogprob {
 
 struct SampledToken {
   int32_t token = 0;
-  // Of the distribution that the model gave: temperature 1, before bias, penalties and filters.
+  // Of the distribution that the model gave: temperature 1, before constraint, bias, penalties and
+  // filters.
   std::optional<float> logprob;            // set if the options ask for logprobs
   std::vector<TokenLogprob> top_logprobs;  // likeliest first, the lowest id first among equals
 };
 
 // Buffers that calls reuse; one a thread. Carries nothing from call to call.
 struct SamplerWorkspace {
-  std::vector<float> adjusted;        // logits after bias and penalties, [vocab_size]
+  std::vector<float> adjusted;        // logits after bias, penalties and constraint, [vocab_size]
   std::vector<float> block_maxima;    // largest logit of each block
   std::vector<float> scratch;         // block maxima in another order
   std::vector<int32_t> counts;        // [vocab_size], all 0 between calls
@@ -107,13 +109,15 @@ class Sampler {
  public:
   Sampler(SamplingOptions options, int64_t vocab_size);  // throws InvalidOption
 
-  // logits [vocab_size]; `index`: number of the generated token, from 0.
+  // logits [vocab_size]; `index`: number of the generated token, from 0. `allowed`: bit t % 64 of
+  // word t / 64 says whether token t may come, [(vocab_size + 63) / 64]; empty: all may.
   // Throws core::Error: logits that are not finite, a token outside the vocabulary, every token
   // forbidden.
   SampledToken sample(std::span<const float> logits,
                       const TokenHistory& history,
                       uint64_t index,
-                      SamplerWorkspace& workspace) const;
+                      SamplerWorkspace& workspace,
+                      std::span<const uint64_t> allowed = {}) const;
 
   const SamplingOptions& options() const { return options_; }
 

@@ -692,28 +692,45 @@ std::array<uint64_t, 3> JsonString::key() const {
 JsonMatcher::JsonMatcher(std::shared_ptr<const JsonGrammar> grammar)
     : grammar_(std::move(grammar)), readings_{{{.node = grammar_->parts().root}}} {}
 
-bool JsonMatcher::accept(uint8_t byte) {
+bool JsonMatcher::advance(uint8_t byte, JsonMatcher& next) const {
   const Parts& parts = grammar_->parts();
-  std::vector<Stack> next;
+  std::vector<Stack>& stacks = next.readings_;
   std::vector<Stack> forks;
+  size_t count = 0;
+  const auto keep = [&] {  // stacks[count], unless it is there already
+    const auto end = stacks.begin() + static_cast<std::ptrdiff_t>(count);
+    count +=
+        count < JsonGrammar::kMostReadings && std::find(stacks.begin(), end, *end) == end ? 1 : 0;
+  };
   for (const Stack& reading : readings_) {
-    Stack stack = reading;
-    if (read(parts, stack, byte, forks)) {
-      next.push_back(std::move(stack));
+    stacks.resize(std::max(stacks.size(), count + 1));
+    stacks[count] = reading;
+    if (read(parts, stacks[count], byte, forks)) {
+      keep();
     }
-    std::move(forks.begin(), forks.end(), std::back_inserter(next));
+    for (Stack& fork : forks) {
+      stacks.resize(std::max(stacks.size(), count + 1));
+      stacks[count] = std::move(fork);
+      keep();
+    }
     forks.clear();
   }
-  if (next.empty()) {
+  if (count == 0) {
     return false;
   }
-  readings_.clear();
-  for (Stack& stack : next) {
-    if (readings_.size() < JsonGrammar::kMostReadings &&
-        std::find(readings_.begin(), readings_.end(), stack) == readings_.end()) {
-      readings_.push_back(std::move(stack));
-    }
+  stacks.resize(count);
+  if (next.grammar_ != grammar_) {
+    next.grammar_ = grammar_;
   }
+  return true;
+}
+
+bool JsonMatcher::accept(uint8_t byte) {
+  JsonMatcher next = *this;
+  if (!advance(byte, next)) {
+    return false;
+  }
+  *this = std::move(next);
   return true;
 }
 

@@ -321,7 +321,8 @@ class Compiler {
       return {add_literals(*constants)};
     }
     if (keyword == "$ref") {
-      return {node_for(target(value, here), printable(value.get<std::string>()))};
+      const Json& schema_meant = target(value, here);
+      return {node_for(schema_meant, printable(value.get<std::string>()))};
     }
     if (!value.is_array() || value.empty() || (keyword == "allOf" && value.size() > 1)) {
       throw fail(here,

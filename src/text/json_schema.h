@@ -106,8 +106,10 @@ class JsonMatcher {
   explicit JsonMatcher(std::shared_ptr<const JsonGrammar> grammar);
 
   bool accept(uint8_t byte);  // false: not allowed; nothing has changed then
-  bool complete() const;      // the text so far is a whole value
-  bool must_end() const;      // and no byte may follow
+  // The same into another matcher, whose memory serves again; false leaves nothing useful there.
+  bool advance(uint8_t byte, JsonMatcher& next) const;
+  bool complete() const;  // the text so far is a whole value
+  bool must_end() const;  // and no byte may follow
 
   size_t num_readings() const { return readings_.size(); }
   JsonMatcher reading(size_t index) const;
