@@ -6,8 +6,6 @@
 
 #include "core/check.h"
 #include "core/error.h"
-#include "core/json.h"
-#include "core/mapped_file.h"
 #include "data/tokenizer_files.h"
 #include "formats/quote_untrusted.h"
 #include "model/architectures.h"
@@ -21,23 +19,6 @@ namespace {
 
 using formats::quote_untrusted;
 using formats::StoredTensor;
-
-// The largest configuration in use has a few hundred kilobytes.
-constexpr size_t kMaxConfigBytes = size_t{16} << 20;
-
-nlohmann::json read_json(const std::filesystem::path& path) {
-  const core::MappedFile file(path);
-  const auto bytes = file.bytes();
-  if (bytes.size() > kMaxConfigBytes) {
-    throw core::error("model",
-                      "{}: expected up to {} bytes, got {}",
-                      path.string(),
-                      kMaxConfigBytes,
-                      bytes.size());
-  }
-  return core::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
-                          path.string());
-}
 
 // Puts the tensors in the order of the forward pass, each checked against the spec.
 void arrange(Checkpoint& checkpoint, std::map<std::string, StoredTensor> found) {
@@ -95,7 +76,7 @@ void read_embedded_tokens(Checkpoint& checkpoint) {
   if (!std::filesystem::exists(file)) {
     return;
   }
-  const auto settings = read_json(file);
+  const auto settings = read_config(file);
   const auto tokens = ConfigFields(settings, file.string()).integer("max_seq_length");
   checkpoint.spec.embedded_tokens =
       std::clamp<int64_t>(tokens.value_or(0), 0, checkpoint.spec.context_length);
@@ -111,7 +92,7 @@ void read_pooling(Checkpoint& checkpoint) {
   if (!std::filesystem::exists(file)) {
     return;
   }
-  const auto settings = read_json(file);
+  const auto settings = read_config(file);
   const auto is_set = [&](const char* key) {
     const auto value = settings.find(key);
     return value != settings.end() && value->is_boolean() && value->get<bool>();
@@ -134,7 +115,7 @@ void open_folder(Checkpoint& checkpoint) {
     throw core::error(
         "model", "{}: expected a GGUF file or a folder with config.json", checkpoint.path.string());
   }
-  checkpoint.spec = spec_from_config(read_json(config), config.string());
+  checkpoint.spec = spec_from_config(read_config(config), config.string());
   if (checkpoint.spec.name.empty()) {
     checkpoint.spec.name = std::filesystem::absolute(checkpoint.path).lexically_normal().filename();
   }

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/json.h"
+#include "core/mapped_file.h"
 
 namespace adze::model {
 namespace {
@@ -20,6 +22,22 @@ std::string shown(const nlohmann::json& value) {
 }
 
 }  // namespace
+
+nlohmann::json read_config(const std::filesystem::path& path) {
+  // The largest configuration in use has a few hundred kilobytes.
+  constexpr size_t kMaxConfigBytes = size_t{16} << 20;
+  const core::MappedFile file(path);
+  const auto bytes = file.bytes();
+  if (bytes.size() > kMaxConfigBytes) {
+    throw core::error("model",
+                      "{}: expected up to {} bytes, got {}",
+                      path.string(),
+                      kMaxConfigBytes,
+                      bytes.size());
+  }
+  return core::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+                          path.string());
+}
 
 ConfigFields::ConfigFields(const nlohmann::json& object, std::string_view file, std::string within)
     : object_(&object), file_(file), within_(std::move(within)) {

@@ -3,6 +3,7 @@
 // files of transformers.
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,9 @@
 #include <nlohmann/json.hpp>
 
 namespace adze::model {
+
+// The JSON of a configuration file of up to 16 MiB. Throws core::Error: no such file, no JSON.
+nlohmann::json read_config(const std::filesystem::path& path);
 
 class ConfigFields {
  public:

@@ -1,6 +1,7 @@
 #include "model/load_model.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -8,6 +9,8 @@
 #include "core/error.h"
 #include "formats/dequantize.h"
 #include "kernels/packed_matmul/packed_matmul.h"
+#include "model/architectures.h"
+#include "model/layer_weights.h"
 #include "model/tensor_names.h"
 #include "tensor/operations.h"
 
@@ -16,20 +19,6 @@ namespace {
 
 using formats::StoredTensor;
 using tensor::LinearWeightPtr;
-
-// Rows [begin, begin + order.size()) of a stored matrix, or of a bias, in a new order.
-struct RowRange {
-  int64_t begin;
-  std::vector<int64_t> order;  // offsets from begin
-};
-
-RowRange rows_from(int64_t begin, int64_t count) {
-  RowRange range{.begin = begin, .order = {}};
-  for (int64_t row = 0; row < count; ++row) {
-    range.order.push_back(row);
-  }
-  return range;
-}
 
 std::vector<float> dequantized(const StoredTensor& stored) {
   int64_t values = 1;
@@ -44,15 +33,7 @@ std::vector<float> dequantized(const StoredTensor& stored) {
 class Loader {
  public:
   Loader(const Checkpoint& checkpoint, kernels::Arithmetic arithmetic)
-      : checkpoint_(checkpoint), spec_(checkpoint.spec), arithmetic_(arithmetic) {
-    const int64_t dims = spec_.ropes.empty() ? spec_.head_dim : spec_.ropes.front().dims;
-    head_order_ = rotary_order(dims, spec_.head_dim);
-    if (checkpoint.alternating_rotary_rows) {
-      for (int64_t& dim : head_order_) {
-        dim = dim < dims ? 2 * (dim % (dims / 2)) + dim / (dims / 2) : dim;
-      }
-    }
-  }
+      : checkpoint_(checkpoint), spec_(checkpoint.spec), arithmetic_(arithmetic) {}
 
   Model load() const {
     Model model;
@@ -99,40 +80,33 @@ class Loader {
   // A norm of heads, in the order of our dimensions.
   Norm head_norm(const std::string& stem) const {
     Norm result = norm(stem);
-    result.weight = result.weight.index_select(0, tensor::from_integers(head_order_)).contiguous();
+    const auto dims = stored_head_dims(spec_, checkpoint_.alternating_rotary_rows);
+    result.weight = result.weight.index_select(0, tensor::from_integers(dims)).contiguous();
     return result;
   }
 
-  RowRange rotated_rows(int64_t begin, int64_t heads) const {
-    RowRange range{.begin = begin, .order = {}};
-    for (int64_t head = 0; head < heads; ++head) {
-      for (const int64_t dim : head_order_) {
-        range.order.push_back(head * spec_.head_dim + dim);
-      }
-    }
-    return range;
-  }
-
   LinearWeightPtr matrix(const std::string& stem) const {
-    return rows(stem, rows_from(0, checkpoint_.tensor(stem + ".weight").shape[0]));
+    std::vector<int64_t> all(static_cast<size_t>(checkpoint_.tensor(stem + ".weight").shape[0]));
+    std::iota(all.begin(), all.end(), int64_t{0});
+    return rows(stem, all);
   }
 
-  LinearWeightPtr rows(const std::string& stem, const RowRange& range) const {
+  LinearWeightPtr rows(const std::string& stem, const std::vector<int64_t>& order) const {
     const StoredTensor& stored = checkpoint_.tensor(stem + ".weight");
     const StoredTensor* stored_bias = checkpoint_.find_tensor(stem + ".bias");
     std::vector<float> bias;
     if (stored_bias != nullptr) {
       const std::vector<float> all = dequantized(*stored_bias);
-      for (const int64_t row : range.order) {
-        bias.push_back(all[static_cast<size_t>(range.begin + row)]);
+      for (const int64_t row : order) {
+        bias.push_back(all[static_cast<size_t>(row)]);
       }
     }
     const int64_t columns = stored.shape[1];
     const int64_t bytes = core::row_bytes(stored.type, columns);
     std::vector<const std::byte*> pointers;
-    pointers.reserve(range.order.size());
-    for (const int64_t row : range.order) {
-      pointers.push_back(stored.data.data() + (range.begin + row) * bytes);
+    pointers.reserve(order.size());
+    for (const int64_t row : order) {
+      pointers.push_back(stored.data.data() + row * bytes);
     }
     return tensor::make_packed_weight(stored.type, columns, pointers, arithmetic_, std::move(bias));
   }
@@ -157,15 +131,18 @@ class Loader {
     Layer result;
     result.attention_norm =
         norm(spec_.residual_is_normed ? last_norm(index) : prefix + "attn_norm");
-    const bool fused = checkpoint_.find_tensor(prefix + "attn_qkv.weight") != nullptr;
-    const int64_t query_width = spec_.heads * spec_.head_dim;
-    const auto part = [&](const char* name) { return prefix + (fused ? "attn_qkv" : name); };
-    result.query = rows(part("attn_q"), rotated_rows(0, spec_.heads));
-    if (spec_.kv_source[static_cast<size_t>(index)] == index) {
-      const int64_t key = fused ? query_width : 0;
-      const int64_t value = fused ? query_width + spec_.kv_width() : 0;
-      result.key = rows(part("attn_k"), rotated_rows(key, spec_.kv_heads));
-      result.value = rows(part("attn_v"), rows_from(value, spec_.kv_width()));
+    const auto take = [&](const char* stem) {
+      for (const WeightRows& part : weights_in(spec_, stem, checkpoint_.alternating_rotary_rows)) {
+        result.*part.weight = rows(prefix + stem, part.rows);
+      }
+    };
+    const bool fused = architecture(spec_.architecture).fused_projections;
+    take(fused ? "attn_qkv" : "attn_q");
+    if (spec_.kv_source[static_cast<size_t>(index)] != index) {
+      result.key = result.value = nullptr;  // a fused matrix has them anyway
+    } else if (!fused) {
+      take("attn_k");
+      take("attn_v");
     }
     if (spec_.query_key_norm) {
       result.query_norm = head_norm(prefix + "attn_q_norm");
@@ -173,31 +150,24 @@ class Loader {
         result.key_norm = head_norm(prefix + "attn_k_norm");
       }
     }
-    result.attention_output = matrix(prefix + "attn_output");
+    take("attn_output");
     if (spec_.branch_norms) {
       result.attention_branch_norm = norm(prefix + "post_attention_norm");
       result.feed_forward_branch_norm = norm(prefix + "post_ffw_norm");
     }
     result.feed_forward_norm =
         norm(prefix + (spec_.residual_is_normed ? "attn_output_norm" : "ffn_norm"));
-    const std::string up = prefix + "ffn_up";
-    if (spec_.gated) {
-      const bool one = checkpoint_.find_tensor(prefix + "ffn_gate.weight") == nullptr;
-      result.gate =
-          one ? rows(up, rows_from(0, spec_.intermediate_size)) : matrix(prefix + "ffn_gate");
-      result.up =
-          one ? rows(up, rows_from(spec_.intermediate_size, spec_.intermediate_size)) : matrix(up);
-    } else {
-      result.up = matrix(up);
+    if (spec_.gated && !fused) {
+      take("ffn_gate");
     }
-    result.down = matrix(prefix + "ffn_down");
+    take("ffn_up");
+    take("ffn_down");
     return result;
   }
 
   const Checkpoint& checkpoint_;
   const ModelSpec& spec_;
   kernels::Arithmetic arithmetic_;
-  std::vector<int64_t> head_order_;  // stored dimension of each of ours, within a head
 };
 
 }  // namespace
