@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <numeric>
 #include <utility>
 
 #include <ATen/ops/index_select.h>
@@ -130,6 +132,67 @@ class DenseWeight : public LinearWeight {
   at::Tensor weight_;  // [outputs, columns] f32
 };
 
+class LowRankWeight : public LinearWeight {
+ public:
+  LowRankWeight(LinearWeightPtr base, PackedWeight down, PackedWeight up, double scale)
+      : base_(std::move(base)), down_(std::move(down)), up_(std::move(up)), scale_(scale) {}
+
+  at::Tensor apply(const at::Tensor& x) const override { return apply_together({this}, x)[0]; }
+
+  at::Tensor rows(std::span<const int64_t> rows) const override {
+    at::Tensor result = base_->rows(rows);
+    const at::Tensor narrow = up_.rows(rows);  // [rows.size(), padded rank]
+    std::vector<int64_t> ranks(static_cast<size_t>(down_.outputs()));
+    std::iota(ranks.begin(), ranks.end(), int64_t{0});
+    const at::Tensor wide = down_.rows(ranks);  // [rank, columns]
+    const auto scale = static_cast<float>(scale_);
+    for (int64_t row = 0; row < result.size(0); ++row) {
+      float* y = result.mutable_data_ptr<float>() + row * columns();
+      for (const int64_t k : ranks) {
+        const float factor = scale * narrow.const_data_ptr<float>()[row * up_.columns() + k];
+        const float* x = wide.const_data_ptr<float>() + k * columns();
+        for (int64_t column = 0; column < columns(); ++column) {
+          y[column] += factor * x[column];
+        }
+      }
+    }
+    return result;
+  }
+
+  // x · downᵀ goes to the first columns of this [rows, padded rank]; the rest is zero.
+  at::Tensor empty_narrow(int64_t rows) const {
+    at::Tensor narrow = empty_floats(rows, up_.columns());
+    std::fill_n(narrow.mutable_data_ptr<float>(), narrow.numel(), 0.0F);
+    return narrow;
+  }
+  void add_to(const at::Tensor& y, const at::Tensor& narrow) const {
+    add(y, up_.apply(narrow), scale_);
+  }
+
+  int64_t outputs() const override { return base_->outputs(); }
+  int64_t columns() const override { return base_->columns(); }
+  int64_t bytes() const override { return base_->bytes() + down_.bytes() + up_.bytes(); }
+  core::TensorType type() const override { return base_->type(); }
+  const LinearWeight* base() const { return base_.get(); }
+  const kernels::PackedMatrix& down() const { return down_.matrix(); }
+
+ private:
+  LinearWeightPtr base_;
+  PackedWeight down_;  // [rank, columns]
+  PackedWeight up_;    // [outputs, padded rank]
+  double scale_;
+};
+
+PackedWeight pack_floats(const StoredRows& stored, int64_t columns) {
+  core::check(!kernels::has_int8_products(stored.type), "f32, f16 or bf16");
+  return {stored.type,
+          static_cast<int64_t>(stored.rows.size()),
+          columns,
+          pack_panels(stored.type, columns, stored.rows),
+          kernels::Arithmetic::kF32,
+          {}};
+}
+
 }  // namespace
 
 LinearWeightPtr make_packed_weight(core::TensorType type,
@@ -159,34 +222,79 @@ LinearWeightPtr make_dense_weight(at::Tensor weight) {
   return std::make_shared<DenseWeight>(std::move(weight));
 }
 
+LinearWeightPtr make_low_rank_weight(LinearWeightPtr base,
+                                     const StoredRows& down,
+                                     const StoredRows& up,
+                                     double scale) {
+  const auto rank = static_cast<int64_t>(down.rows.size());
+  core::check(rank >= 1 && std::cmp_equal(up.rows.size(), base->outputs()),
+              "a rank of 1 or more and a row of up for every output");
+  // The product wants columns in multiples of 32: zeros add nothing.
+  const int64_t padded_rank = (rank + 31) / 32 * 32;
+  const auto row_bytes = static_cast<size_t>(core::row_bytes(up.type, rank));
+  const auto padded_bytes = static_cast<size_t>(core::row_bytes(up.type, padded_rank));
+  std::vector<std::byte> padded(up.rows.size() * padded_bytes);
+  StoredRows padded_up{up.type, {}};
+  for (const std::byte* row : up.rows) {
+    std::byte* target = padded.data() + padded_up.rows.size() * padded_bytes;
+    std::memcpy(target, row, row_bytes);
+    padded_up.rows.push_back(target);
+  }
+  PackedWeight packed_down = pack_floats(down, base->columns());
+  return std::make_shared<LowRankWeight>(
+      std::move(base), std::move(packed_down), pack_floats(padded_up, padded_rank), scale);
+}
+
 std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*> weights,
                                        const at::Tensor& x) {
-  std::vector<at::Tensor> results;
+  struct Part {
+    const LowRankWeight* low_rank;  // null where the weight has another form
+    const PackedWeight* packed;     // the weight, or the low-rank one's base; null where dense
+    at::Tensor y;                   // [rows, outputs]
+    at::Tensor narrow;              // of a low-rank weight
+  };
+  std::vector<Part> parts;
   std::vector<kernels::MatmulOutput> outputs;
-  results.reserve(weights.size());
-  outputs.reserve(weights.size());
+  std::vector<kernels::MatmulOutput> narrow_outputs;
+  parts.reserve(weights.size());
+  outputs.reserve(2 * weights.size());
   for (const LinearWeight* weight : weights) {
-    const auto* packed = dynamic_cast<const PackedWeight*>(weight);
-    if (packed == nullptr) {
-      results.push_back(weight->apply(x));
-      continue;
+    const auto* low_rank = dynamic_cast<const LowRankWeight*>(weight);
+    if (low_rank != nullptr) {
+      weight = low_rank->base();
     }
-    results.push_back(empty_floats(x.size(0), weight->outputs()));
-    outputs.push_back(
-        {packed->matrix(), results.back().mutable_data_ptr<float>(), weight->outputs()});
+    Part& part = parts.emplace_back(
+        Part{low_rank, dynamic_cast<const PackedWeight*>(weight), at::Tensor(), at::Tensor()});
+    if (part.packed == nullptr) {
+      part.y = weight->apply(x);
+    } else {
+      part.y = empty_floats(x.size(0), weight->outputs());
+      outputs.push_back(
+          {part.packed->matrix(), part.y.mutable_data_ptr<float>(), weight->outputs()});
+    }
+    if (low_rank != nullptr) {
+      part.narrow = low_rank->empty_narrow(x.size(0));
+      narrow_outputs.push_back(
+          {low_rank->down(), part.narrow.mutable_data_ptr<float>(), part.narrow.size(1)});
+    }
   }
+  // Neighbours of one arithmetic share a region, so the factors stand together.
+  outputs.insert(outputs.end(), narrow_outputs.begin(), narrow_outputs.end());
   if (!outputs.empty()) {
     core::check(x.dim() == 2 && x.is_contiguous() && x.scalar_type() == at::kFloat,
                 "contiguous f32 rows");
     kernels::packed_matmul(x.const_data_ptr<float>(), x.size(0), x.size(1), outputs);
   }
-  size_t index = 0;
-  for (const LinearWeight* weight : weights) {
-    const auto* packed = dynamic_cast<const PackedWeight*>(weight);
-    if (packed != nullptr && !packed->bias().empty()) {
-      add_bias(packed->bias(), results[index]);
+  std::vector<at::Tensor> results;
+  results.reserve(parts.size());
+  for (const Part& part : parts) {
+    if (part.packed != nullptr && !part.packed->bias().empty()) {
+      add_bias(part.packed->bias(), part.y);
     }
-    ++index;
+    if (part.low_rank != nullptr) {
+      part.low_rank->add_to(part.y, part.narrow);
+    }
+    results.push_back(part.y);
   }
   return results;
 }

@@ -47,7 +47,24 @@ LinearWeightPtr make_packed_weight(core::TensorType type,
 // than the CPU. Without a gradient on the CPU it gives the bits of the packed f32 form.
 LinearWeightPtr make_dense_weight(at::Tensor weight);
 
-// Several weights over the same x; packed ones run in one parallel region.
+// Stored rows of a matrix of f32, f16 or bf16, at any address.
+struct StoredRows {
+  core::TensorType type;
+  std::vector<const std::byte*> rows;
+};
+
+// The base, which is shared, plus a product of two narrow factors (LoRA: Hu et al.,
+// arXiv:2106.09685): y = base(x) + scale · (x · downᵀ) · upᵀ, for inference. Both factors are
+// multiplied in f32, whatever the base's arithmetic.
+// down: `rank` >= 1 rows of base->columns() values; up: base->outputs() rows of `rank` values.
+// bytes() is the base's and the factors'.
+LinearWeightPtr make_low_rank_weight(LinearWeightPtr base,
+                                     const StoredRows& down,
+                                     const StoredRows& up,
+                                     double scale);
+
+// Several weights over the same x; packed ones, and the first factors of
+// low-rank ones, run in one parallel region.
 std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*> weights,
                                        const at::Tensor& x);
 

@@ -1,12 +1,12 @@
 #include "tensor/operations.h"
 
 #include <algorithm>
-#include <functional>
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/ops/empty.h>
 
 #include "core/check.h"
+#include "core/parallel.h"
 #include "kernels/activation/activation.h"
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/rms_norm/rms_norm.h"
@@ -118,11 +118,17 @@ void soft_cap(const at::Tensor& x, double cap) {
   x.div_(cap).tanh_().mul_(cap);
 }
 
-void add(const at::Tensor& residual, const at::Tensor& delta) {
+void add(const at::Tensor& residual, const at::Tensor& delta, double factor) {
+  constexpr int64_t kGrain = 65536;  // values that are worth a thread
   check_rows(delta, residual.size(1));
   auto* y = residual.mutable_data_ptr<float>();
   const auto* x = delta.const_data_ptr<float>();
-  std::transform(y, y + residual.numel(), x, y, std::plus<>());
+  const auto single = static_cast<float>(factor);
+  core::parallel_for(residual.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    std::transform(y + begin, y + end, x + begin, y + begin, [single](float sum, float value) {
+      return sum + single * value;
+    });
+  });
 }
 
 at::Tensor take_rows(const at::Tensor& x, std::span<const int64_t> rows) {

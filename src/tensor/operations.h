@@ -37,8 +37,8 @@ at::Tensor activate(kernels::Activation activation, const at::Tensor& gate, cons
 // In place: x * factor; cap * tanh(x / cap).
 void scale(const at::Tensor& x, double factor);
 void soft_cap(const at::Tensor& x, double cap);
-// residual += delta, in place.
-void add(const at::Tensor& residual, const at::Tensor& delta);
+// residual += factor * delta, in place.
+void add(const at::Tensor& residual, const at::Tensor& delta, double factor = 1);
 
 at::Tensor take_rows(const at::Tensor& x, std::span<const int64_t> rows);  // [rows.size(), ...]
 
