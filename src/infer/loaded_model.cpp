@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "model/adapter.h"
 #include "model/checkpoint.h"
 #include "model/load_model.h"
 
@@ -30,6 +31,9 @@ LoadedModel load_model(const std::filesystem::path& path, const LoadOptions& opt
   auto tokenizer = std::async(std::launch::async,
                               [&] { return text::Tokenizer(model::read_tokenizer(checkpoint)); });
   auto weights = model::load_model(checkpoint, arithmetic);
+  if (options.lora) {
+    weights = model::load_adapter(std::move(weights), *options.lora);
+  }
   std::optional<text::ChatTemplate> chat_template;
   if (auto source = model::read_chat_template(checkpoint)) {
     chat_template.emplace(std::move(*source));

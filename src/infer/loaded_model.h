@@ -27,6 +27,7 @@ struct LoadedModel {
 
 struct LoadOptions {
   std::string compute = "int8";
+  std::optional<std::string> lora = std::nullopt;
 
   // Throws InvalidOption.
   kernels::Arithmetic arithmetic() const;
@@ -37,10 +38,12 @@ struct LoadOptions {
         "compute",
         self.compute,
         "products of quantised weights: int8 (fast, rounds activations as llama.cpp does) or f32");
+    visit("lora", self.lora, "folder of a LoRA adapter for the model, as PEFT writes it");
   }
 };
 
-// A GGUF file or a Hugging Face folder; weights and tokenizer at once. Throws core::Error that
+// A GGUF file or a Hugging Face folder, with an adapter over its weights where one is named;
+// weights and tokenizer at once. Throws core::Error that
 // names file, field and legal range.
 LoadedModel load_model(const std::filesystem::path& path, const LoadOptions& options);
 
