@@ -20,7 +20,7 @@ namespace {
 struct ServeOptions {
   std::vector<std::string> model = {cli::kDefaultModel};
   std::vector<std::string> lora;
-  infer::LoadOptions loading;
+  std::string compute = infer::LoadOptions().compute;
   std::string host = "127.0.0.1";
   int64_t port = 8080;
   std::optional<std::string> api_key_file;
@@ -43,7 +43,7 @@ struct ServeOptions {
   static constexpr void fields(Self& self, Visit&& visit) {
     visit("model", self.model, "models, each PATH or NAME=PATH; the first one is the default");
     visit("lora", self.lora, "adapters of the first model, NAME=FOLDER, chosen by model: NAME");
-    visit("", self.loading, "");
+    visit("compute", self.compute, "products of quantised weights: int8 or f32");
     visit("host", self.host, "address to bind to; others than loopback are reachable from outside");
     visit("port", self.port, "0 takes a free one");
     visit("api-key-file", self.api_key_file, "keys, one a line; requests then need one of them");
@@ -150,7 +150,6 @@ int serve(const std::vector<std::string>& arguments) {
     return 0;
   }
   options.validate();
-  options.loading.arithmetic();
   const data::ModelStore store;
   std::vector<serve::ModelEntry> models;
   for (const std::string& argument : options.model) {
@@ -179,7 +178,8 @@ int serve(const std::vector<std::string>& arguments) {
   server_options.drain_seconds = options.drain_seconds;
   server_options.limits.body_bytes = options.max_body_mib << 20;
   serve::ModelHostOptions hosting;
-  hosting.loading = options.loading;
+  hosting.loading.compute = options.compute;
+  hosting.loading.arithmetic();  // legal
   hosting.scheduling.max_sequences = options.max_sequences;
   hosting.scheduling.max_queue = options.max_queue;
   hosting.scheduling.step_rows = options.step_rows;

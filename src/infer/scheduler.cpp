@@ -514,7 +514,8 @@ void Scheduler::sample_token(Sample& sample, std::span<const float> logits) {
       logits,
       {.prompt = tokens.first(prompt_tokens), .generated = tokens.subspan(prompt_tokens)},
       static_cast<uint64_t>(sample.generated()),
-      workspace_);
+      workspace_,
+      sample.constraint ? sample.constraint->allowed() : std::span<const uint64_t>());
   if (std::find(request.end_tokens.begin(), request.end_tokens.end(), sampled.token) !=
       request.end_tokens.end()) {
     finish(sample, FinishReason::kStop, sampled.token);

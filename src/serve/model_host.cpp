@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "model/adapter.h"
 #include "model/model.h"
 #include "serve/api_error.h"
 
@@ -64,6 +65,14 @@ void ServedModel::measure_cache(bool idle) {
                        audit.live_bytes == use_.prefix_bytes && audit.live_bytes == use_.used_bytes;
     use_.audit_failures += sound ? 0 : 1;
   }
+}
+
+std::shared_ptr<const infer::TokenVocabulary> ServedModel::vocabulary() {
+  const std::lock_guard lock(vocabulary_mutex_);
+  if (!vocabulary_) {
+    vocabulary_ = std::make_shared<infer::TokenVocabulary>(loaded_.tokenizer);
+  }
+  return vocabulary_;
 }
 
 CacheUse ServedModel::cache_use() const {
@@ -137,8 +146,13 @@ std::shared_ptr<ServedModel> ModelHost::load(const ModelEntry& entry) {
                               : 0;
   make_room(file_bytes + options_.cache_bytes);
   infer::LoadedModel loaded = infer::load_model(entry.path, options_.loading);
-  return std::make_shared<ServedModel>(
-      std::move(loaded), std::vector<model::ModelPtr>(), options_, compute_);
+  std::vector<model::ModelPtr> adapters;
+  for (const AdapterEntry& adapter : adapters_) {
+    if (adapter.base == entry.name) {
+      adapters.push_back(model::load_adapter(loaded.model, adapter.folder));
+    }
+  }
+  return std::make_shared<ServedModel>(std::move(loaded), std::move(adapters), options_, compute_);
 }
 
 // Unloads models that nobody uses, the one that was asked for longest ago first.

@@ -15,6 +15,7 @@
 #include "infer/loaded_model.h"
 #include "infer/model_engine.h"
 #include "infer/scheduler.h"
+#include "infer/token_constraint.h"
 
 namespace adze::serve {
 
@@ -61,6 +62,9 @@ class ServedModel {
   infer::Scheduler& scheduler() { return *scheduler_; }  // of a model that generates
   const infer::ModelEngine& engine() const { return *engine_; }
   std::mutex& compute() { return compute_; }
+  // Made when first asked for, by any thread. Throws core::Error: a tokenizer without the tokens
+  // that JSON needs.
+  std::shared_ptr<const infer::TokenVocabulary> vocabulary();
   CacheUse cache_use() const;  // as of the last step
   int64_t resident_bytes() const;
 
@@ -72,6 +76,8 @@ class ServedModel {
   std::mutex& compute_;
   std::unique_ptr<infer::ModelEngine> engine_;
   std::unique_ptr<infer::Scheduler> scheduler_;
+  std::mutex vocabulary_mutex_;
+  std::shared_ptr<const infer::TokenVocabulary> vocabulary_;
   mutable std::mutex use_mutex_;
   CacheUse use_;
   std::jthread thread_;
