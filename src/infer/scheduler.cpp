@@ -468,7 +468,7 @@ void Scheduler::advance(Sample& sample, const float* logits, int64_t rows, int64
       }
     }
     if (request.max_tokens == 0) {
-      finish(sample, FinishReason::kLength, -1);
+      finish(sample, FinishReason::kLength);
       return;
     }
   }
@@ -496,7 +496,7 @@ void Scheduler::fork_samples(Sample& sample, std::span<const float> logits) {
     other->first_token = sample.first_token;
     other->text = sample.text->fork();
     if (sample.job->request.max_tokens == 0) {
-      finish(*other, FinishReason::kLength, -1);
+      finish(*other, FinishReason::kLength);
       continue;
     }
     sample_token(*other, logits);
@@ -518,7 +518,7 @@ void Scheduler::sample_token(Sample& sample, std::span<const float> logits) {
       sample.constraint ? sample.constraint->allowed() : std::span<const uint64_t>());
   if (std::find(request.end_tokens.begin(), request.end_tokens.end(), sampled.token) !=
       request.end_tokens.end()) {
-    finish(sample, FinishReason::kStop, sampled.token);
+    finish(sample, FinishReason::kStop, sampled);
     return;
   }
   sample.tokens.push_back(sampled.token);
@@ -530,22 +530,22 @@ void Scheduler::sample_token(Sample& sample, std::span<const float> logits) {
     ++figures_.generated_tokens;
   }
   if (!sample.job->observer->on_token(sample.index, sampled, *sample.text)) {
-    finish(sample, FinishReason::kStop, -1);
+    finish(sample, FinishReason::kStop);
   } else if (sample.generated() >= request.max_tokens) {
-    finish(sample, FinishReason::kLength, -1);
+    finish(sample, FinishReason::kLength);
   } else if (!sample.job->evicts &&
              static_cast<int64_t>(sample.tokens.size()) > engine_.context()) {
-    finish(sample, FinishReason::kContext, -1);
+    finish(sample, FinishReason::kContext);
   }
 }
 
-void Scheduler::finish(Sample& sample, FinishReason reason, int32_t end_token) {
+void Scheduler::finish(Sample& sample, FinishReason reason, std::optional<SampledToken> end_token) {
   const Job& job = *sample.job;
   engine_.publish(*sample.text,
                   std::span(sample.tokens).first(static_cast<size_t>(sample.length())));
   FinishReport report;
   report.reason = reason;
-  report.end_token = end_token;
+  report.end_token = std::move(end_token);
   report.timings = {.queue_seconds = job.prompt.queue_seconds,
                     .prefill_seconds = job.prompt.prefill_seconds,
                     .decode_seconds = seconds(Clock::now() - sample.first_token)};

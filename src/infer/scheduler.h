@@ -51,7 +51,7 @@ struct PromptReport {
 
 struct FinishReport {
   FinishReason reason = FinishReason::kStop;
-  int32_t end_token = -1;  // that ended it, not part of the answer
+  std::optional<SampledToken> end_token;  // that ended it, not part of the answer
   SampleTimings timings;
   CacheFigures cache;
   std::vector<std::vector<PositionRange>> kept;
@@ -156,7 +156,7 @@ class Scheduler {
   void report_prompt(Sample& sample, const float* logits, int64_t rows, int64_t wanted);
   void fork_samples(Sample& sample, std::span<const float> logits);
   void sample_token(Sample& sample, std::span<const float> logits);
-  void finish(Sample& sample, FinishReason reason, int32_t end_token);
+  void finish(Sample& sample, FinishReason reason, std::optional<SampledToken> end_token = {});
   void fail(Job& job, const std::exception_ptr& failure);
   void remove_ended();
   void count();

@@ -21,6 +21,7 @@ StoreEntry plain_store(kernels::PageType raw, kernels::PageType sealed, std::str
   return {.name = std::string(kernels::page_type_name(sealed)),
           .summary = std::move(summary),
           .defaults = nlohmann::json::object(),
+          .help = {},
           .make = [raw, sealed](const model::ModelSpec& spec, const nlohmann::json&) {
             return make_plain_store(raw, sealed, attention_shape(spec));
           }};
@@ -38,6 +39,16 @@ template <class Options>
 nlohmann::json default_values() {
   Options options;
   return core::options_to_json(core::list_options(options));
+}
+
+template <class Options>
+std::map<std::string, std::string> key_help() {
+  Options options;
+  std::map<std::string, std::string> help;
+  for (const core::Option& option : core::list_options(options)) {
+    help[option.name] = option.help;
+  }
+  return help;
 }
 
 // "name:key=value,key=value" against the entry's keys; values take the type of the default.
@@ -104,10 +115,12 @@ std::vector<PolicyEntry>& policy_entries() {
       {.name = "full",
        .summary = "every token stays",
        .defaults = nlohmann::json::object(),
+       .help = {},
        .make = [](const nlohmann::json&) { return make_full_policy(); }},
       {.name = "window",
        .summary = "the first and the last tokens stay (attention sinks)",
        .defaults = default_values<WindowOptions>(),
+       .help = key_help<WindowOptions>(),
        .make =
            [](const nlohmann::json& values) {
              return make_window_policy(read_options<WindowOptions>(values));

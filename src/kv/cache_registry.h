@@ -3,6 +3,7 @@
 // theirs in app/, explicitly, before anything is looked up.
 
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,7 +18,8 @@ namespace adze::kv {
 struct StoreEntry {
   std::string name;
   std::string summary;
-  nlohmann::json defaults;  // every key with its default
+  nlohmann::json defaults;                  // every key with its default
+  std::map<std::string, std::string> help;  // of every key
   std::function<KvStorePtr(const model::ModelSpec&, const nlohmann::json& options)> make;
 };
 

@@ -81,6 +81,10 @@ void AnswerStream::on_finish(int64_t index, const infer::FinishReport& report) {
   if (!state.stops.stopped()) {
     heard.text += state.stops.finish();
   }
+  heard.tokens = std::exchange(state.held, {});
+  if (options_.keep_end_token && report.end_token) {
+    heard.tokens.push_back(*report.end_token);
+  }
   heard.finish = report;
   heard.generated = state.tokens;
   heard.cache = CacheState{report.cache, report.kept};

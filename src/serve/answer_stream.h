@@ -59,8 +59,9 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
 struct AnswerStreamOptions {
   int64_t prompt = 0;
   std::vector<std::string> stop;
-  bool keep_tokens = false;    // for log-probabilities
-  bool cache_picture = false;  // every kPictureTokens tokens
+  bool keep_tokens = false;     // for log-probabilities
+  bool keep_end_token = false;  // with the others, though it has no text
+  bool cache_picture = false;   // every kPictureTokens tokens
 };
 
 class AnswerStream : public infer::RequestObserver {

@@ -185,6 +185,8 @@ class Answer {
           AnswerStreamOptions{.prompt = static_cast<int64_t>(i),
                               .stop = request_.stop,
                               .keep_tokens = request_.logprobs.has_value(),
+                              // lm-eval drops the last of a completion's tokens, whatever it is.
+                              .keep_end_token = request_.logprobs && !request_.chat,
                               .cache_picture = request_.cache_picture && request_.stream});
       jobs.add(scheduler.submit(std::move(one), std::move(stream)));
     }

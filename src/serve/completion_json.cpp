@@ -74,6 +74,9 @@ Json completion_logprobs(const text::Tokenizer& tokenizer,
     for (const infer::TokenLogprob& other : token.top_logprobs) {
       top[token_name(tokenizer, other.token)] = other.logprob;
     }
+    if (!token.top_logprobs.empty()) {  // the token itself, likely or not
+      top[names.back().get<std::string>()] = *token.logprob;
+    }
     tops.push_back(std::move(top));
   }
   return {{"tokens", std::move(names)},

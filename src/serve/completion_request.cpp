@@ -27,8 +27,7 @@ void read_sampling(RequestFields& fields, CompletionRequest& request) {
   sampling.repetition_penalty = fields.number("repetition_penalty", 0.01, 100).value_or(1);
   sampling.frequency_penalty = fields.number("frequency_penalty", -2, 2).value_or(0);
   sampling.presence_penalty = fields.number("presence_penalty", -2, 2).value_or(0);
-  const auto seed = fields.integer(
-      "seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max());
+  const auto seed = fields.integer("seed", 0, std::numeric_limits<int64_t>::max());
   request.seed_given = seed.has_value();
   // Reported back, and exact in JavaScript.
   sampling.seed = seed ? static_cast<uint64_t>(*seed) : std::random_device()() % (1U << 31);

@@ -29,7 +29,7 @@ struct Tool {
 
 struct ToolChoice {
   enum class Kind { kNone, kAuto, kRequired };
-  Kind kind = Kind::kAuto;
+  Kind kind = Kind::kNone;
   std::string name;  // kRequired: this one; "": any
 };
 

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -371,8 +372,9 @@ awaitable<void> HttpServer::Implementation::serve(tcp::socket socket) {
   idle.erase(&stream);
   // What the peer still sends is read for a moment, lest the answer be lost in a reset.
   stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
-  char rest[4096];
-  for (int reads = 0; reads < 64; ++reads) {
+  std::vector<char> rest(1 << 16);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (std::chrono::steady_clock::now() < deadline) {
     stream.expires_after(std::chrono::seconds(1));
     const auto [error, bytes] = co_await stream.async_read_some(asio::buffer(rest), kAwait);
     if (error) {

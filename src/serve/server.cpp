@@ -122,6 +122,7 @@ struct Server::Implementation {
   std::time_t started = std::time(nullptr);
   int port = 0;
   bool draining = false;
+  asio::signal_set signals{io, SIGINT, SIGTERM};  // from now on, so that none is missed
 
   using RouteHandler = awaitable<void> (Implementation::*)(Exchange&, const std::string& tenant);
   struct Route {
@@ -425,7 +426,8 @@ awaitable<void> Server::Implementation::cache_options(Exchange& exchange, const 
     for (const auto& entry : entries) {
       Json choices = Json::array();
       for (const auto& [name, value] : entry.defaults.items()) {
-        choices.push_back({{"name", name}, {"default", Json(value)}});
+        choices.push_back(
+            {{"name", name}, {"default", Json(value)}, {"summary", entry.help.at(name)}});
       }
       result.push_back({{"name", entry.name}, {"summary", entry.summary}, {"options", choices}});
     }
@@ -630,10 +632,9 @@ void Server::load_first() {
 
 bool Server::run() {
   Implementation& self = *implementation_;
-  asio::signal_set signals(self.io, SIGINT, SIGTERM);
   bool all_ended = true;
   const auto drain = [&]() -> awaitable<void> {
-    co_await signals.async_wait(asio::use_awaitable);
+    co_await self.signals.async_wait(asio::use_awaitable);
     self.draining = true;
     self.http.stop_listening();
     self.http.close_idle();
