@@ -155,8 +155,8 @@ class Chat(unittest.TestCase):
         self.assertEqual(whole.usage.completion_tokens, 36)
 
     def test_stream_helper(self):
-        with client.chat.completions.stream(model=name, messages=user("Say yes."), temperature=0,
-                                            max_tokens=8) as stream:
+        with client.chat.completions.stream(model=name, messages=user("What is the capital of France?"),
+                                            temperature=0, max_tokens=40) as stream:
             text = "".join(event.delta for event in stream if event.type == "content.delta")
             self.assertEqual(stream.get_final_completion().choices[0].message.content, text)
 

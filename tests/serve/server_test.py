@@ -478,7 +478,7 @@ class Malformed(Case):
     def test_sizes(self):
         line = b"POST /v1/completions HTTP/1.1\r\n"
         answer = self.exchange(line + b"Content-Length: 20971520\r\nExpect: 100-continue\r\n")
-        self.assertEqual(status_of(answer), 413, answer[:200])
+        self.assertIn(b"413", answer.splitlines()[0] if answer else b"", answer[:200])
         answer = self.exchange(line + b"Content-Length: 20971520\r\n", b" " * (20 << 20))
         self.assertIn(status_of(answer), (413, None), answer[:200])
         chunks = b"".join(b"100000\r\n" + b" " * (1 << 20) + b"\r\n" for _ in range(20)) + b"0\r\n\r\n"

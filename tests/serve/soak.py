@@ -211,7 +211,7 @@ class Soak:
                 if leave_after and events >= leave_after:
                     self.left += 1
                     return 0.1
-                if slow:
+                if slow and not self.over:
                     await asyncio.sleep(0.2)
             if b"[DONE]" in tail:
                 self.streams_finished += 1
@@ -295,8 +295,8 @@ class Soak:
     async def half_open(self, number):
         """A connection that says nothing, or half of something, and stays until it is given up."""
         while not self.over:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
                 writer.write((b"", b"POST /v1/comp", self.head(COMPLETIONS, LOAD, 100) + b"{")[number % 3])
                 await asyncio.wait_for(reader.read(), max(0.1, self.until - time.monotonic()))
             except (asyncio.TimeoutError, OSError):
@@ -333,8 +333,8 @@ class Soak:
             status, rest = await self.answered("metrics", {200}, "/metrics", b"", method="GET")
             for line in rest.decode(errors="replace").splitlines():
                 for name in (RUNNING, QUEUED):
-                    if line.startswith(name + " "):
-                        self.most[name] = max(self.most[name], int(float(line.split()[1])))
+                    if line.startswith((name + " ", name + "{")):
+                        self.most[name] = max(self.most[name], int(float(line.rsplit(" ", 1)[1])))
             await asyncio.sleep(0.5)
 
     async def run(self):
