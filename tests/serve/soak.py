@@ -40,18 +40,18 @@ CHECKED = {"messages": user(f"{STORY} What did the keeper write down?"), "max_to
            "logprobs": True, "top_logprobs": 1}
 VALID = [
     (CHAT, {"messages": user("Hi"), "max_tokens": 2, "temperature": 0.5, "top_p": 0.9, "seed": 1, "stop": ["x"],
-            "timeout_seconds": 20, "logit_bias": {"5": 1}, "n": 2}),
+            "timeout_seconds": 5, "logit_bias": {"5": 1}, "n": 2}),
     (CHAT, {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "t"}]}],
-            "max_tokens": 2, "stream": True, "stream_options": {"include_usage": True}, "timeout_seconds": 20,
+            "max_tokens": 2, "stream": True, "stream_options": {"include_usage": True}, "timeout_seconds": 5,
             "kv_store": "int8", "kv_policy": "window:sinks=4,window=60"}),
-    (CHAT, {"messages": user("x"), "max_tokens": 4, "timeout_seconds": 20, "response_format": {
+    (CHAT, {"messages": user("x"), "max_tokens": 4, "timeout_seconds": 5, "response_format": {
         "type": "json_schema", "json_schema": {"name": "n", "schema": {
             "type": "object", "properties": {"a": {"enum": [1, "b", None]}, "c": {"type": "string", "maxLength": 3}},
             "required": ["a"], "additionalProperties": False}}}}),
-    (CHAT, {"messages": user("x"), "max_tokens": 4, "timeout_seconds": 20, "tool_choice": "required", "tools": [
+    (CHAT, {"messages": user("x"), "max_tokens": 4, "timeout_seconds": 5, "tool_choice": "required", "tools": [
         {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]}),
-    (COMPLETIONS, {"prompt": ["a", "b"], "max_tokens": 0, "echo": True, "logprobs": 2, "timeout_seconds": 20}),
-    (COMPLETIONS, {"prompt": [[5, 6], [7]], "max_tokens": 2, "frequency_penalty": 1, "timeout_seconds": 20}),
+    (COMPLETIONS, {"prompt": ["a", "b"], "max_tokens": 0, "echo": True, "logprobs": 2, "timeout_seconds": 5}),
+    (COMPLETIONS, {"prompt": [[5, 6], [7]], "max_tokens": 2, "frequency_penalty": 1, "timeout_seconds": 5}),
     (EMBEDDINGS, {"input": ["a", "b"], "encoding_format": "base64"}),
     ("/tokenize", {"content": "a b c", "with_pieces": True}),
     ("/detokenize", {"tokens": [1, 2, 3]}),
