@@ -26,6 +26,7 @@ ENDLESS = {"0": -100, "2": -100}  # the model's two end tokens never come
 COUNT = "One, two, three, four, five,"
 STORY = ("The keeper of the northern lighthouse wrote down every ship that passed, its flag, its course and "
          "the weather, and at the end of each month he sent the pages to the harbour office by the mail boat. ")
+EMOJI = "🦙🧪🦙🧪🦙🧪🦙🧪🦙🧪🦙🧪"  # three tokens each; the model goes on with more of them
 CALLS_WANTED = 60
 
 
@@ -94,8 +95,8 @@ def extra(result):
 
 class Chat(unittest.TestCase):
     def test_an_answer(self):
-        result = chat("What is the capital of France?", temperature=0, max_tokens=20)
-        self.assertIn("Paris", answer(result))
+        result = chat("What is 2 + 2?", temperature=0, max_tokens=20)
+        self.assertIn("4", answer(result))
         self.assertEqual(result.choices[0].finish_reason, "stop")
         self.assertEqual(result.choices[0].message.role, "assistant")
         self.assertIsNone(result.choices[0].message.refusal)
@@ -107,17 +108,17 @@ class Chat(unittest.TestCase):
         self.assertGreater(extra(result)["timings"]["prefill_tokens_per_second"], 0)
 
     def test_roles_and_parts(self):
-        result = chat(messages=[{"role": "system", "content": "You answer in one word."},
-                                {"role": "user", "content": [{"type": "text", "text": "What is the capital"},
-                                                             {"type": "text", "text": " of France?"}]}],
-                      temperature=0)
-        self.assertIn("Paris", answer(result))
-        developer = chat(messages=[{"role": "developer", "content": "You answer in one word."},
-                                   {"role": "user", "content": "What is the capital of France?"}], temperature=0)
-        self.assertEqual(answer(developer), answer(result))
+        system = {"role": "system", "content": "You answer in one word."}
+        plain = chat(messages=[system, *user("What is 2 + 2?")], temperature=0)
+        parts = [{"type": "text", "text": "What is"}, {"type": "text", "text": " 2 + 2?"}]
+        for messages in ([system, {"role": "user", "content": parts}],
+                         [{**system, "role": "developer"}, *user("What is 2 + 2?")]):
+            result = chat(messages=messages, temperature=0)
+            self.assertEqual(answer(result), answer(plain))
+            self.assertEqual(result.usage.prompt_tokens, plain.usage.prompt_tokens)
         turn = chat(messages=[*user("My name is Ada."), {"role": "assistant", "content": "Hello, Ada."},
                               *user("What is my name?")], temperature=0)
-        self.assertIn("Ada", answer(turn))
+        self.assertGreater(turn.usage.prompt_tokens, chat("What is my name?").usage.prompt_tokens)
         named = chat(messages=[{"role": "user", "name": "ada", "content": "Hi"}], temperature=0, user="u-1")
         self.assertTrue(answer(named))
 
@@ -127,7 +128,7 @@ class Chat(unittest.TestCase):
                                                     **{field: 7})
             self.assertEqual(result.choices[0].finish_reason, "length")
             self.assertEqual(result.usage.completion_tokens, 7)
-        whole = client.chat.completions.create(model=name, messages=user("Say yes."), temperature=0)
+        whole = client.chat.completions.create(model=name, messages=user("What is 2 + 2?"), temperature=0)
         self.assertEqual(whole.choices[0].finish_reason, "stop")
 
     def test_stream(self):
@@ -155,13 +156,13 @@ class Chat(unittest.TestCase):
         self.assertEqual(whole.usage.completion_tokens, 36)
 
     def test_stream_helper(self):
-        with client.chat.completions.stream(model=name, messages=user("What is the capital of France?"),
+        with client.chat.completions.stream(model=name, messages=user("What is 2 + 2?"),
                                             temperature=0, max_tokens=40) as stream:
             text = "".join(event.delta for event in stream if event.type == "content.delta")
             self.assertEqual(stream.get_final_completion().choices[0].message.content, text)
 
     def test_logprobs(self):
-        result = chat("What is the capital of France?", temperature=0, logprobs=True, top_logprobs=5, max_tokens=8)
+        result = chat("What is 2 + 2?", temperature=0, logprobs=True, top_logprobs=5, max_tokens=8)
         tokens = result.choices[0].logprobs.content
         shown = b"".join(bytes(token.bytes) for token in tokens)
         self.assertTrue(shown.decode().startswith(answer(result)))
@@ -174,7 +175,7 @@ class Chat(unittest.TestCase):
         none = chat(logprobs=True, max_tokens=2, temperature=0)
         self.assertEqual([token.top_logprobs for token in none.choices[0].logprobs.content], [[], []])
         self.assertIsNone(chat(max_tokens=2).choices[0].logprobs)
-        streamed = [token for chunk in chat("What is the capital of France?", temperature=0, logprobs=True,
+        streamed = [token for chunk in chat("What is 2 + 2?", temperature=0, logprobs=True,
                                             top_logprobs=5, max_tokens=8, stream=True)
                     for choice in chunk.choices if choice.logprobs for token in choice.logprobs.content]
         self.assertEqual([token.logprob for token in streamed], [token.logprob for token in tokens])
@@ -208,9 +209,9 @@ class Sampling(unittest.TestCase):
             self.assertEqual(answer(complete(temperature=1.5, seed=3, **fields)), greedy, fields)
 
     def test_penalties(self):
-        prompt = "yes yes yes yes yes yes yes yes"
+        prompt = EMOJI
         plain = answer(complete(prompt, temperature=0))
-        self.assertGreater(plain.count("yes"), 8)
+        self.assertGreater(plain.count("🧪"), 4)
         for fields in ({"frequency_penalty": 2}, {"presence_penalty": 2}, {"extra_body": {"repetition_penalty": 5}}):
             self.assertNotEqual(answer(complete(prompt, temperature=0, **fields)), plain, fields)
         self.assertEqual(answer(complete(prompt, temperature=0, frequency_penalty=0, presence_penalty=0,
@@ -226,7 +227,7 @@ class Sampling(unittest.TestCase):
 
     def test_stop(self):
         whole = answer(complete(temperature=0, max_tokens=24))
-        for stop in ("eight", "ght, n", [" nine", "seven"], ["never", ","], " six"):
+        for stop in ("eight", "ght, an", [" nine", "seven"], ["never", ","], " six"):
             result = complete(temperature=0, max_tokens=24, stop=stop)
             cut = min(whole.find(text) for text in ([stop] if isinstance(stop, str) else stop) if text in whole)
             self.assertEqual(answer(result), whole[:cut], stop)
@@ -325,9 +326,9 @@ class Completions(unittest.TestCase):
 
 class Unicode(unittest.TestCase):
     def test_characters_of_several_tokens(self):
-        prompt = "🦙🧪🦙🧪🦙🧪🦙🧪🦙🧪🦙🧪"
+        prompt = EMOJI
         whole = answer(complete(prompt, temperature=0, max_tokens=30, logit_bias=ENDLESS))
-        self.assertIn("🦙", whole)
+        self.assertIn("🧪", whole)
         texts, _, chunks = collected(complete(prompt, temperature=0, max_tokens=30, logit_bias=ENDLESS, stream=True))
         self.assertEqual(texts[0], whole)
         self.assertFalse([chunk for chunk in chunks[:-1] if chunk.choices and "\ufffd" in chunk.choices[0].text])

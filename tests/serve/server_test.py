@@ -61,10 +61,10 @@ class Case(unittest.TestCase):
 
 class Answers(Case):
     def test_chat(self):
-        reply = self.assert_ok(server.chat("What is the capital of France?", max_tokens=12, logprobs=True,
+        reply = self.assert_ok(server.chat("What is 2 + 2?", max_tokens=12, logprobs=True,
                                            top_logprobs=2, **GREEDY))
         body, choice = reply.json, reply.json["choices"][0]
-        self.assertIn("Paris", choice["message"]["content"])
+        self.assertIn("4", choice["message"]["content"])
         self.assertTrue(body["id"].startswith("chatcmpl-"))
         self.assertEqual(body["object"], "chat.completion")
         self.assertEqual(choice["message"]["role"], "assistant")
@@ -136,13 +136,12 @@ class Answers(Case):
 
     def test_stop_strings(self):
         whole = server.complete("One, two, three, four, five,", max_tokens=24, **GREEDY).text
-        at = whole.index(" eight") + 3
-        stop = whole[at:at + 8]  # begins and ends within tokens
-        reply = server.complete("One, two, three, four, five,", max_tokens=24, stop=[stop, "xyz"], **GREEDY)
-        self.assertEqual(reply.text, whole[:whole.index(stop)])
+        self.assertIn(" eight", whole)
+        reply = server.complete("One, two, three, four, five,", max_tokens=24, stop=["ght, an", "xyz"], **GREEDY)
+        self.assertEqual(reply.text, whole[:whole.index("ght, an")])
         self.assertEqual(reply.json["choices"][0]["finish_reason"], "stop")
         events = server.events(COMPLETIONS, {"prompt": "One, two, three, four, five,", "max_tokens": 24,
-                                             "stop": stop, **GREEDY})
+                                             "stop": "ght, an", **GREEDY})
         self.assertEqual(joined(events), reply.text)
 
     def test_whole_characters_in_a_stream(self):
@@ -698,7 +697,7 @@ class Tenants(Case):
         return self.assert_ok(reply).json["usage"]["prompt_tokens_details"]["cached_tokens"]
 
     def test_equal_prompts(self):
-        prompt = f"{time.monotonic_ns()}: the word is cinnabar. {STORY} {STORY}"
+        prompt = f"{time.monotonic_ns()}: the word is cinnabar. {STORY}{STORY}"
         body = dict(max_tokens=8, **GREEDY)
         first = server.complete(prompt, key=A, **body)
         self.assertEqual(self.cached(first), 0)

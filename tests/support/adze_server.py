@@ -25,12 +25,11 @@ CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/
 START_SECONDS = 120
 SANITIZERS = re.compile(r"(Address|Thread|Leak|Memory)Sanitizer|runtime error:|\[check\]|check failed")
 
-# Gauges of GET /metrics, as Server.metrics() names them.
-RUNNING = "adze_running_sequences"        # in the batch
-QUEUED = "adze_waiting_sequences"         # accepted and waiting
-REQUESTS = "adze_http_requests"           # being answered, the one for the metrics included
-PAGES_USED = "adze_cache_bytes_texts"     # bytes of pages that texts hold
-PAGES_PREFIX = "adze_cache_bytes_prefix"  # bytes of pages that the prefix cache alone holds
+# Gauges of GET /metrics.
+RUNNING = "adze_sequences_running"        # in the batch
+QUEUED = "adze_requests_queued"           # accepted and waiting
+PAGES_USED = "adze_cache_pages_used"      # held by sequences, shared ones included
+PAGES_PREFIX = "adze_cache_pages_prefix"  # held by the prefix cache alone
 AUDIT_FAILURES = "adze_cache_audit_failures_total"  # of the pool's audits at idle
 
 
@@ -242,7 +241,7 @@ class Server:
     # --- what it says about itself ---
 
     def metrics(self):
-        """Values by name and labels; also sums over all labels by name, and by NAME_KIND where a label says kind."""
+        """Values by name and labels, and sums over all labels by name."""
         reply = self.get("/metrics")
         assert reply.status == 200, reply
         values = {}
@@ -251,10 +250,8 @@ class Server:
                 name, value = line.rsplit(" ", 1)
                 values[name] = float(value)
                 if "{" in name:
-                    plain, labels = name.split("{", 1)
-                    kind = re.search(r'kind="(\w+)"', labels)
-                    for short in [plain, *([f"{plain}_{kind[1]}"] if kind else [])]:
-                        values[short] = values.get(short, 0.0) + float(value)
+                    plain = name.split("{", 1)[0]
+                    values[plain] = values.get(plain, 0.0) + float(value)
         return values
 
     def wait_idle(self, seconds=20):
@@ -262,9 +259,9 @@ class Server:
         end = time.monotonic() + seconds
         while True:
             values = self.metrics()
-            busy = {name: values.get(name, 0) for name in (RUNNING, QUEUED, PAGES_USED) if values.get(name, 0) != 0}
+            busy = {name: values[name] for name in (RUNNING, QUEUED, PAGES_USED) if values[name] != 0}
             if not busy:
-                assert values.get(AUDIT_FAILURES, 0) == 0, "the page pool's audit failed"
+                assert values[AUDIT_FAILURES] == 0, "the page pool's audit failed"
                 return values
             assert time.monotonic() < end, f"not idle after {seconds} s: {busy}"
             time.sleep(0.05)
