@@ -34,7 +34,8 @@ TURNED_AWAY = {429, 503}
 REFUSALS = {400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 431, 501, 505} | TURNED_AWAY
 ANSWER_SECONDS = 180  # longer without an answer is a fault
 WARM_UP = 0.3         # share of the run
-FLAT, FLAT_SHORT = 0.02, 0.10  # growth of memory that is let pass; the second below a minute
+FLAT = 0.02           # growth of memory after warm-up that is let pass
+JUDGED_SECONDS = 60   # a shorter run is all warm-up: growth is reported only
 
 CHECKED = {"messages": user(f"{STORY} What did the keeper write down?"), "max_tokens": 12, "temperature": 0,
            "logprobs": True, "top_logprobs": 1}
@@ -357,9 +358,8 @@ class Soak:
 
     def report(self):
         growth, first, last = self.growth()
-        limit = FLAT if self.options.seconds >= 60 else FLAT_SHORT
-        if growth > limit:
-            self.faults.append(f"memory grew by {growth:.1%} after warm-up, more than {limit:.0%}")
+        if growth > FLAT and self.options.seconds >= JUDGED_SECONDS:
+            self.faults.append(f"memory grew by {growth:.1%} after warm-up, more than {FLAT:.0%}")
         if self.checks < 2:
             self.faults.append(f"the checked request was answered {self.checks} times")
         tiny = sorted(self.tiny_seconds) or [0.0]
