@@ -675,7 +675,7 @@ def tearDownModule():
     server.__exit__(None, None, None)
     print(f"{Calls.total} calls of the openai client {openai.__version__}: {Calls.streams} streamed, "
           f"{Calls.failed} refused as they should be", file=sys.stderr)
-    assert Calls.total >= CALLS_WANTED, Calls.total
+    assert Calls.total >= CALLS_WANTED or len(sys.argv) > 1, Calls.total
 
 
 if __name__ == "__main__":
