@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "infer/finish_reason.h"
+#include "infer/prompt_lookup.h"
 #include "infer/sampler.h"
 #include "kv/rotation.h"
 #include "kv/sequence.h"
@@ -37,8 +38,6 @@ struct CacheOptions {
     visit("prefill-chunk", self.prefill_chunk, "prompt tokens a step, 1 to 65536");
   }
 };
-
-constexpr int64_t kMostGuesses = 15;
 
 struct GenerationRequest {
   SamplingOptions sampling;

@@ -4,6 +4,7 @@
 
 #include "core/check.h"
 #include "core/error.h"
+#include "infer/prompt_lookup.h"
 #include "kv/cache_registry.h"
 #include "kv/cached_attention.h"
 #include "model/forward.h"
@@ -51,6 +52,15 @@ class ModelEngine::Text : public CachedText {
   std::unique_ptr<CachedText> fork() const override {
     return std::make_unique<Text>(spec_, choice_, sequence_.fork());
   }
+  int64_t rows_to_guess() const override {
+    if (sequence_.policy().evicts()) {
+      return 0;
+    }
+    // Where sealing loses bits, rows that would open a new page could not be taken back.
+    return sequence_.store().sealed_is_raw() ? kMostGuesses
+                                             : kv::kPageTokens - 1 - length() % kv::kPageTokens;
+  }
+  void truncate(int64_t length) override { sequence_.truncate(length); }
   bool recomputable() const override { return sequence_.policy().recomputable(); }
   void save(core::StateWriter& writer) const override { sequence_.save(writer); }
   CacheFigures figures() const override {

@@ -12,6 +12,8 @@
 
 namespace adze::infer {
 
+constexpr int64_t kMostGuesses = 15;
+
 class PromptLookup {
  public:
   explicit PromptLookup(std::span<const int32_t> text);

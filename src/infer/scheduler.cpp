@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "infer/prompt_lookup.h"
 
 namespace adze::infer {
 namespace {
@@ -49,6 +50,10 @@ struct Scheduler::Sample {
   int64_t swap_bytes = 0;        // reserved for that
   bool ended = false;
   bool decoding = false;  // has its first token
+  std::optional<PromptLookup> lookup;
+  std::vector<int32_t>
+      step;             // the newest token and guesses of what follows, while they are checked
+  int64_t trusted = 1;  // guesses of the next step, at most
   Clock::time_point first_token;
 
   Sample(JobPtr j, int64_t i, int64_t vocab_size)
@@ -319,7 +324,7 @@ bool Scheduler::open_text(Sample& sample) {
   return true;
 }
 
-std::vector<Scheduler::Planned> Scheduler::plan() const {
+std::vector<Scheduler::Planned> Scheduler::plan() {
   std::vector<Planned> planned;
   int64_t prompts = 0;
   for (const SamplePtr& sample : running_) {
@@ -351,10 +356,28 @@ std::vector<Scheduler::Planned> Scheduler::plan() const {
     budget -= more;
   }
   for (Planned& part : planned) {
-    const bool reaches_end = part.rows == part.sample->pending();
-    part.wanted = part.sample->scores_prompt() ? part.rows : reaches_end ? 1 : 0;
+    Sample& sample = *part.sample;
+    const bool reaches_end = part.rows == sample.pending();
+    part.wanted = sample.scores_prompt() ? part.rows : reaches_end ? 1 : 0;
+    if (sample.lookup && sample.decoding && sample.pending() == 1) {
+      guess(sample);
+      part.rows = part.wanted = static_cast<int64_t>(sample.step.size());
+    }
   }
   return planned;
+}
+
+// What the next step appends to a sample that decodes. Rows are not free: as many guesses as were
+// right last time, twice as many if all were.
+void Scheduler::guess(Sample& sample) const {
+  const int64_t room = std::min({sample.trusted,
+                                 sample.job->request.guesses,
+                                 sample.text->rows_to_guess(),
+                                 sample.text->rows_before_cut() - 1,
+                                 engine_.context() - static_cast<int64_t>(sample.tokens.size())});
+  sample.step = {sample.tokens.back()};
+  const std::vector<int32_t> guessed = sample.lookup->guess(std::max<int64_t>(room, 0));
+  sample.step.insert(sample.step.end(), guessed.begin(), guessed.end());
 }
 
 // False: nothing is left to run.
@@ -397,6 +420,7 @@ void Scheduler::preempt(Sample* victim) {
     victim->saved = writer.buffer();
   }
   victim->text.reset();
+  victim->step.clear();
   const std::lock_guard lock(mutex_);
   ++figures_.preemptions;
 }
@@ -405,9 +429,11 @@ void Scheduler::run(const std::vector<Planned>& planned) {
   std::vector<StepPart> parts;
   for (const Planned& part : planned) {
     const auto first = static_cast<size_t>(part.sample->length());
+    const auto tokens = std::span<const int32_t>(part.sample->tokens);
     parts.push_back({.text = part.sample->text.get(),
-                     .tokens = std::span<const int32_t>(part.sample->tokens)
-                                   .subspan(first, static_cast<size_t>(part.rows)),
+                     .tokens = part.sample->step.empty()
+                                   ? tokens.subspan(first, static_cast<size_t>(part.rows))
+                                   : std::span<const int32_t>(part.sample->step),
                      .wanted = part.wanted});
   }
   std::vector<const float*> logits;
@@ -421,7 +447,8 @@ void Scheduler::run(const std::vector<Planned>& planned) {
   }
   int64_t prompt_rows = 0;
   for (const Planned& part : planned) {
-    prompt_rows += part.sample->decoding && part.rows == 1 ? 0 : part.rows;
+    const bool decodes = part.sample->decoding && part.sample->pending() == 1;
+    prompt_rows += decodes ? 0 : part.rows;
   }
   for (size_t i = 0; i < planned.size(); ++i) {
     Sample& sample = *planned[i].sample;
@@ -449,6 +476,10 @@ void Scheduler::advance(Sample& sample, const float* logits, int64_t rows, int64
     engine_.publish(*sample.text,
                     std::span(sample.tokens).first(static_cast<size_t>(sample.length())));
   }
+  if (!sample.step.empty()) {
+    check_guesses(sample, logits);
+    return;
+  }
   if (sample.pending() > 0) {
     return;
   }
@@ -473,6 +504,30 @@ void Scheduler::advance(Sample& sample, const float* logits, int64_t rows, int64
     }
   }
   sample_token(sample, last);
+}
+
+// Samples from each row that a right guess has led to; the rest is taken back.
+void Scheduler::check_guesses(Sample& sample, const float* logits) {
+  const std::vector<int32_t> step = std::exchange(sample.step, {});
+  const auto vocab_size = static_cast<size_t>(engine_.vocab_size());
+  size_t row = 0;
+  while (true) {
+    sample_token(sample, {logits + row * vocab_size, vocab_size});
+    if (sample.ended) {
+      return;
+    }
+    if (row + 1 == step.size() || step[row + 1] != sample.tokens.back()) {
+      break;
+    }
+    ++row;
+  }
+  const auto known = static_cast<int64_t>(sample.tokens.size()) - 1;
+  if (sample.length() > known) {
+    sample.text->truncate(known);
+  }
+  const bool all_right = row + 1 == step.size();
+  sample.trusted = all_right ? 2 * sample.trusted : std::max<int64_t>(static_cast<int64_t>(row), 1);
+  sample.trusted = std::min(sample.trusted, sample.job->request.guesses);
 }
 
 void Scheduler::report_prompt(Sample& sample, const float* logits, int64_t rows, int64_t wanted) {
@@ -522,6 +577,11 @@ void Scheduler::sample_token(Sample& sample, std::span<const float> logits) {
     return;
   }
   sample.tokens.push_back(sampled.token);
+  if (sample.lookup) {
+    sample.lookup->append(sampled.token);
+  } else if (request.guesses > 0) {
+    sample.lookup.emplace(sample.tokens);
+  }
   if (sample.constraint) {
     sample.constraint->accept(sampled.token);
   }
@@ -541,6 +601,10 @@ void Scheduler::sample_token(Sample& sample, std::span<const float> logits) {
 
 void Scheduler::finish(Sample& sample, FinishReason reason, std::optional<SampledToken> end_token) {
   const Job& job = *sample.job;
+  // Guesses that nobody looked at any more go first.
+  if (sample.length() > static_cast<int64_t>(sample.tokens.size())) {
+    sample.text->truncate(static_cast<int64_t>(sample.tokens.size()));
+  }
   engine_.publish(*sample.text,
                   std::span(sample.tokens).first(static_cast<size_t>(sample.length())));
   FinishReport report;

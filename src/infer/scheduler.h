@@ -84,6 +84,9 @@ struct ScheduledRequest {
   int64_t samples = 1;
   int64_t max_tokens = 256;  // 0: the prompt alone
   std::vector<int32_t> end_tokens;
+  // 0 to kMostGuesses: up to so many tokens that repetition suggests are checked with the next one.
+  // Changes speed only; without effect under a policy that evicts.
+  int64_t guesses = 0;
   std::optional<int64_t> prompt_logprobs;  // with so many alternatives
   std::shared_ptr<const SamplingConstraint> constraint;
   CacheChoice cache;
@@ -139,7 +142,7 @@ class Scheduler {
   using SamplePtr = std::unique_ptr<Sample>;
   struct Planned {
     Sample* sample;
-    int64_t rows;
+    int64_t rows;  // guesses included
     int64_t wanted;
   };
 
@@ -148,7 +151,7 @@ class Scheduler {
   void admit();
   SamplePtr next_waiting();
   bool open_text(Sample& sample);
-  std::vector<Planned> plan() const;
+  std::vector<Planned> plan();
   bool make_room(std::vector<Planned>& planned);
   void preempt(Sample* victim);
   void run(const std::vector<Planned>& planned);
@@ -156,6 +159,8 @@ class Scheduler {
   void report_prompt(Sample& sample, const float* logits, int64_t rows, int64_t wanted);
   void fork_samples(Sample& sample, std::span<const float> logits);
   void sample_token(Sample& sample, std::span<const float> logits);
+  void guess(Sample& sample) const;
+  void check_guesses(Sample& sample, const float* logits);
   void finish(Sample& sample, FinishReason reason, std::optional<SampledToken> end_token = {});
   void fail(Job& job, const std::exception_ptr& failure);
   void remove_ended();

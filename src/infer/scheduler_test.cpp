@@ -59,6 +59,13 @@ class MockEngine : public StepEngine {
       return ((length() + rows + kPage - 1) / kPage - pages()) * kPage;
     }
     std::unique_ptr<CachedText> fork() const override { return std::make_unique<Text>(*this); }
+    int64_t rows_to_guess() const override { return choice_.policy == "window" ? 0 : 15; }
+    void truncate(int64_t length) override {
+      engine_.used -= pages() * kPage;
+      tokens_.resize(static_cast<size_t>(length));
+      engine_.used += pages() * kPage;
+      ++engine_.truncations;
+    }
     bool recomputable() const override { return engine_.recomputable(choice_); }
     void save(core::StateWriter& writer) const override {
       ++engine_.saves;
@@ -137,7 +144,11 @@ class MockEngine : public StepEngine {
       for (size_t i = 0; i < part.tokens.size(); ++i) {
         text.append(part.tokens.subspan(i, 1));
         if (static_cast<int64_t>(part.tokens.size() - i) <= part.wanted) {
-          const auto row = logits_after(text.tokens());
+          const auto& all = text.tokens();
+          // Repeating: a cycle of 11 tokens that slips every 50.
+          const auto row =
+              repeats ? logits_after({{static_cast<int32_t>((all.size() + all.size() / 50) % 11)}})
+                      : logits_after(all);
           logits.insert(logits.end(), row.begin(), row.end());
         }
       }
@@ -159,8 +170,10 @@ class MockEngine : public StepEngine {
   int64_t texts = 0;
   int64_t steps = 0;
   int64_t saves = 0;
+  int64_t truncations = 0;
   int64_t most_parts = 0;
   int32_t poison = -1;
+  bool repeats = false;
 
  private:
   int64_t budget_;
@@ -246,6 +259,32 @@ ScheduledRequest request_of(std::vector<int32_t> prompt, int64_t max_tokens) {
   return request;
 }
 
+// Where texts repeat themselves, guesses are right and wrong by turns.
+TEST(Scheduler, GuessesChangeNothingButTheSteps) {
+  int64_t steps[2] = {0, 0};
+  std::vector<int32_t> texts[2];
+  for (const int64_t guesses : {0, 8}) {
+    MockEngine engine(100000);
+    engine.repeats = true;
+    Scheduler scheduler(engine, {});
+    auto heard = std::make_shared<Heard>();
+    ScheduledRequest request = request_of({1, 2, 3, 4, 5}, 200);
+    request.sampling.temperature = 0;
+    request.guesses = guesses;
+    scheduler.submit(request, heard);
+    while (scheduler.step()) {
+    }
+    const size_t index = guesses == 0 ? 0 : 1;
+    steps[index] = engine.steps;
+    texts[index] = heard->texts[0];
+    EXPECT_EQ(engine.used, 0);
+  }
+  EXPECT_EQ(texts[0].size(), 200U);
+  EXPECT_EQ(texts[0], texts[1]);
+  EXPECT_EQ(steps[0], 200);
+  EXPECT_LT(steps[1], 100);
+}
+
 void run_dry(Scheduler& scheduler) {
   for (int64_t steps = 0; scheduler.step(); ++steps) {
     ASSERT_LT(steps, 100000);
@@ -287,6 +326,7 @@ void simulate(uint64_t seed, int64_t budget, bool odd) {
     if (below(5) == 0) {
       request.prompt_logprobs = 2;
     }
+    request.guesses = below(3) == 0 ? below(16) : 0;
     auto heard = std::make_shared<Heard>();
     asked.push_back({request, heard, scheduler.submit(request, heard)});
     for (int64_t steps = below(30); steps > 0; --steps) {

@@ -40,6 +40,9 @@ class CachedText {
   virtual int64_t rows_before_cut() const = 0;              // that the next step may append
   virtual int64_t bytes_to_append(int64_t rows) const = 0;  // of new pages, at most
   virtual std::unique_ptr<CachedText> fork() const = 0;     // shares all pages
+  // Tokens that a step may append and truncate() take back, 0 for a policy that evicts.
+  virtual int64_t rows_to_guess() const = 0;
+  virtual void truncate(int64_t length) = 0;
   // Whether the same tokens give the same cache again; otherwise it has to be saved to make room.
   virtual bool recomputable() const = 0;
   virtual void save(core::StateWriter& writer) const = 0;

@@ -27,6 +27,7 @@ struct PolicyEntry {
   std::string name;
   std::string summary;
   nlohmann::json defaults;
+  std::map<std::string, std::string> help;
   std::function<KvPolicyPtr(const nlohmann::json& options)> make;
 };
 

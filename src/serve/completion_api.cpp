@@ -143,6 +143,7 @@ class Answer {
     shared.sampling = request_.sampling;
     shared.sampling.logprobs = request_.logprobs;
     shared.samples = request_.samples;
+    shared.guesses = request_.guesses;
     shared.end_tokens = loaded.tokenizer.end_of_generation();
     shared.constraint = make_constraint(*named.model, request_);
     shared.cache = {.store = request_.kv_store,

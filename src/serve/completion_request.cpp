@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "infer/prompt_lookup.h"
+
 namespace adze::serve {
 namespace {
 
@@ -122,6 +124,7 @@ void read_common(RequestFields& fields, CompletionRequest& request) {
   read_stream(fields, request);
   request.kv_store = fields.text("kv_store").value_or("f16");
   request.kv_policy = fields.text("kv_policy").value_or("full");
+  request.guesses = fields.integer("guesses", 0, infer::kMostGuesses).value_or(0);
   request.cache_salt = fields.text("cache_salt").value_or("");
   request.cache_picture = fields.boolean("cache_picture").value_or(false);
   request.timeout_seconds = fields.number("timeout_seconds", 0.001, 86400);

@@ -45,6 +45,7 @@ struct CompletionRequest {
   int64_t samples = 1;
   std::optional<int64_t> max_tokens;
   std::vector<std::string> stop;
+  int64_t guesses = 0;
   std::optional<int64_t> logprobs;  // with so many alternatives
   ResponseFormat format;
   std::vector<Tool> tools;
