@@ -86,7 +86,7 @@ void AnswerStream::on_finish(int64_t index, const infer::FinishReport& report) {
     heard.tokens.push_back(*report.end_token);
   }
   heard.finish = report;
-  heard.generated = state.tokens;
+  heard.generated = state.tokens + (report.end_token ? 1 : 0);  // what was sampled
   heard.cache = CacheState{report.cache, report.kept};
   mailbox_->post(std::move(heard));
 }

@@ -31,7 +31,7 @@ struct AnswerEvent {
   std::vector<infer::SampledToken> tokens;    // likewise
   infer::PromptReport prompt_report;          // kPrompt
   std::optional<infer::FinishReport> finish;  // kFinish
-  int64_t generated = 0;                      // kFinish: tokens of the answer
+  int64_t generated = 0;                      // kFinish: tokens sampled, an end token included
   std::optional<CacheState> cache;            // now and then, if asked for
   std::exception_ptr failure;                 // kFailure
 };

@@ -406,7 +406,7 @@ class Refusals(Case):
                    '{"$ref":"file:///etc/passwd"}', '{"$defs":{"a":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"}',
                    '{"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"}',
                    '{"type":"array","minItems":10,"maxItems":2}', '{"type":"array","minItems":-1}',
-                   '{"type":"array","minItems":1e30}', '{"type":"string","minLength":1000000000}',
+                   '{"type":"array","minItems":1e30}',
                    '{"type":"object","properties":5}', '{"type":"object","required":"a"}', '{"anyOf":[]}',
                    json.dumps({"type": "string", "pattern": groups})]
         hostile += [json.dumps({"type": "string", "pattern": pattern}) for pattern in
