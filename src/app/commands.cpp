@@ -1,6 +1,7 @@
 #include "app/commands.h"
 
 #include "app/serve_command.h"
+#include "cli/cache_commands.h"
 #include "cli/convert_command.h"
 #include "cli/inspect_command.h"
 #include "cli/model_commands.h"
@@ -21,6 +22,8 @@ const std::vector<core::Command>& commands() {
                                                        cli::perplexity_command(),
                                                        cli::embed_command(),
                                                        cli::bench_command(),
+                                                       cli::kv_command(),
+                                                       cli::cache_lab_command(),
                                                        serve_command(),
                                                        cli::tokenize_command(),
                                                        cli::detokenize_command(),

@@ -117,7 +117,7 @@ void Conversation::load(const std::filesystem::path& path) {
   reader.expect("model", loaded_.model->spec.name);
   reader.expect("weight bytes", loaded_.model->weight_bytes());
   const auto tokens = reader.value<int64_t>();
-  if (!sequence_.policy().evicts() && tokens > generator_.context()) {
+  if (!sequence_.policy().endless() && tokens > generator_.context()) {
     throw ContextFull(tokens, generator_.context());
   }
   std::vector<ChatMessage> messages;

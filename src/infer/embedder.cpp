@@ -57,7 +57,7 @@ class Embedder {
  public:
   explicit Embedder(const model::Model& model, int64_t longest)
       : model_(model),
-        slots_(static_cast<int64_t>(model.spec.owning_layers().size())),
+        layout_(kv::make_cache_layout(model.spec)),
         store_(kv::make_store("f32", model.spec)),
         policy_(kv::make_policy("full")),
         pool_(pool_bytes(std::max(longest, kStepRows))),
@@ -100,13 +100,13 @@ class Embedder {
  private:
   int64_t pool_bytes(int64_t rows) const {
     // A text may fill a page with one token.
-    const int64_t pages = slots_ * (rows / kv::kPageTokens + kStepRows + 1);
+    const int64_t pages = layout_->num_slots * (rows / kv::kPageTokens + kStepRows + 1);
     return pages * std::max(store_->raw_page_bytes(), store_->sealed_page_bytes());
   }
-  kv::Sequence new_sequence() { return {pool_, store_, policy_, slots_}; }
+  kv::Sequence new_sequence() { return {pool_, store_, policy_, layout_}; }
 
   const model::Model& model_;
-  int64_t slots_;
+  kv::CacheLayoutPtr layout_;
   kv::KvStorePtr store_;
   kv::KvPolicyPtr policy_;
   kv::PagePool pool_;

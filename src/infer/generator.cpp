@@ -21,9 +21,9 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The context limits the text of a policy that keeps everything; others bound the cache themselves.
+// The context limits the text, but under a policy that counts positions within the cache.
 int64_t most_cached(const kv::KvPolicy& policy, int64_t context) {
-  return policy.evicts() ? policy.most_cached(std::numeric_limits<int64_t>::max()) : context;
+  return policy.most_cached(policy.endless() ? std::numeric_limits<int64_t>::max() : context);
 }
 
 // Room for the longest text, for the pages that a cut packs anew, and for one fork of them.
@@ -31,9 +31,9 @@ int64_t pool_bytes(const kv::KvStore& store,
                    const kv::KvPolicy& policy,
                    int64_t slots,
                    int64_t context) {
-  const int64_t tokens = most_cached(policy, context);
-  const int64_t pages = (tokens + kv::kPageTokens - 1) / kv::kPageTokens + 4;
-  return 2 * slots * pages * std::max(store.raw_page_bytes(), store.sealed_page_bytes());
+  const int64_t tokens = most_cached(policy, context) + 4 * kv::kPageTokens;
+  const int64_t raw = (tokens / kv::kPageTokens + 1) * store.raw_page_bytes();
+  return 2 * slots * std::max(raw, store.most_slot_bytes(tokens));
 }
 
 // Positions that rows may be rotated to, for ropes that stretch with the context.
@@ -49,7 +49,7 @@ struct Generator::Implementation {
   int64_t chunk;
   kv::KvStorePtr store;
   kv::KvPolicyPtr policy;
-  int64_t num_slots;
+  kv::CacheLayoutPtr layout;
   kv::PagePool pool;
   kv::Rotation rotation;
   SamplerWorkspace workspace;
@@ -60,8 +60,8 @@ struct Generator::Implementation {
         chunk(options.prefill_chunk),
         store(kv::make_store(options.kv_store, model->spec)),
         policy(kv::make_policy(options.kv_policy)),
-        num_slots(static_cast<int64_t>(model->spec.owning_layers().size())),
-        pool(pool_bytes(*store, *policy, num_slots, context)),
+        layout(kv::make_cache_layout(model->spec)),
+        pool(pool_bytes(*store, *policy, layout->num_slots, context)),
         rotation(model->spec, rope_context(*policy, context)) {}
 
   // Logits of the tokens after the last `wanted` of `tokens`, [wanted, vocab_size]; these are in
@@ -118,7 +118,7 @@ Generator::Generator(std::shared_ptr<const model::Model> model, const CacheOptio
   implementation_ = std::make_unique<Implementation>(std::move(model), options);
   const Implementation& self = *implementation_;
   const int64_t trained = std::max(self.context, self.model->spec.context_length);
-  if (self.policy->evicts() && most_cached(*self.policy, self.context) > trained) {
+  if (self.policy->endless() && most_cached(*self.policy, self.context) > trained) {
     throw core::InvalidOption(
         "kv-policy",
         self.policy->name(),
@@ -131,7 +131,7 @@ Generator::~Generator() = default;
 
 kv::Sequence Generator::new_sequence() {
   Implementation& self = *implementation_;
-  return {self.pool, self.store, self.policy, self.num_slots};
+  return {self.pool, self.store, self.policy, self.layout};
 }
 
 int64_t Generator::context() const {
@@ -161,7 +161,7 @@ GenerationResult Generator::generate(kv::Sequence& sequence,
   }
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
   // The first answer token needs no room: it is sampled from the prompt's logits.
-  if (!self.policy->evicts() && sequence.num_tokens() + prompt_tokens > self.context) {
+  if (!self.policy->endless() && sequence.num_tokens() + prompt_tokens > self.context) {
     throw ContextFull(sequence.num_tokens() + prompt_tokens, self.context);
   }
   if (request.guesses < 0 || request.guesses > kMostGuesses ||
@@ -182,6 +182,7 @@ GenerationResult Generator::generate(kv::Sequence& sequence,
   }
 
   auto start = std::chrono::steady_clock::now();
+  sequence.begin_turn(prompt_tokens, request.max_tokens);
   at::Tensor logits = self.next_logits(sequence, prompt, 1, on_progress);
   result.prefill_seconds = seconds_since(start);
   start = std::chrono::steady_clock::now();
@@ -215,7 +216,7 @@ GenerationResult Generator::generate(kv::Sequence& sequence,
     }
     // With this token in the sequence:
     const int64_t length = before + static_cast<int64_t>(generated.size());
-    if (!self.policy->evicts() && length > self.context) {
+    if (!self.policy->endless() && length > self.context) {
       result.finish = FinishReason::kContext;
       break;
     }

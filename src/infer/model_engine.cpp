@@ -5,6 +5,7 @@
 #include "core/check.h"
 #include "core/error.h"
 #include "infer/prompt_lookup.h"
+#include "infer/surprisal.h"
 #include "kv/cache_registry.h"
 #include "kv/cached_attention.h"
 #include "model/forward.h"
@@ -77,10 +78,8 @@ class ModelEngine::Text : public CachedText {
     return figures;
   }
   std::vector<std::vector<PositionRange>> kept() const override {
-    const auto owners = spec_.owning_layers();
     std::vector<std::vector<PositionRange>> layers;
-    for (const int64_t source : spec_.kv_source) {
-      const auto slot = std::lower_bound(owners.begin(), owners.end(), source) - owners.begin();
+    for (const int64_t slot : sequence_.layout().slot_of_layer) {
       layers.push_back(ranges(sequence_.slot(slot)));
     }
     return layers;
@@ -99,7 +98,7 @@ class ModelEngine::Text : public CachedText {
 ModelEngine::ModelEngine(std::vector<model::ModelPtr> models, const ModelEngineOptions& options)
     : models_(std::move(models)),
       context_(options.context > 0 ? options.context : models_.front()->spec.context_length),
-      num_slots_(static_cast<int64_t>(models_.front()->spec.owning_layers().size())),
+      layout_(kv::make_cache_layout(models_.front()->spec)),
       pool_(options.cache_bytes),
       rotation_(models_.front()->spec, context_) {
   if (!models_.front()->spec.causal) {
@@ -114,21 +113,20 @@ ModelEngine::~ModelEngine() = default;
 int64_t ModelEngine::most_bytes(const CacheChoice& choice, int64_t tokens) const {
   const kv::KvStorePtr store = kv::make_store(choice.store, models_.front()->spec);
   const kv::KvPolicyPtr policy = kv::make_policy(choice.policy);
-  const int64_t cached = policy->most_cached(tokens);
-  // A page being filled beside its sealed form; an evicting policy packs pages anew beside the old.
-  const int64_t pages = (whole_pages(cached) + 2) * (policy->evicts() ? 2 : 1);
-  return num_slots_ * pages *
-         (store->sealed_is_raw() ? store->raw_page_bytes()
-                                 : std::max(store->raw_page_bytes(), store->sealed_page_bytes()));
+  // A step's pages are raw and sealed for a while; an evicting policy packs pages anew beside the
+  // old.
+  const int64_t slot = store->most_slot_bytes(policy->most_cached(tokens) + kv::kPageTokens) +
+                       store->first_pages() * store->raw_page_bytes();
+  return layout_->num_slots * slot * (policy->evicts() ? 2 : 1);
 }
 
 bool ModelEngine::evicts(const CacheChoice& choice) const {
   const kv::KvPolicyPtr policy = kv::make_policy(choice.policy);
-  if (policy->evicts() && policy->most_cached(context_ + 1) > context_) {
+  if (policy->endless() && policy->most_cached(context_ + 1) > context_) {
     throw core::InvalidOption(
         "kv_policy", choice.policy, fmt::format("at most {} cached tokens, the context", context_));
   }
-  return policy->evicts();
+  return policy->endless();
 }
 
 bool ModelEngine::recomputable(const CacheChoice& choice) const {
@@ -149,7 +147,7 @@ std::unique_ptr<ModelEngine::Text> ModelEngine::new_text(const CacheChoice& choi
   return std::make_unique<Text>(
       models_.front()->spec,
       choice,
-      kv::Sequence(pool_, store(choice.store), policy(choice.policy), num_slots_));
+      kv::Sequence(pool_, store(choice.store), policy(choice.policy), layout_));
 }
 
 std::string ModelEngine::prefix_key(const CacheChoice& choice, const kv::Sequence& sequence) const {
@@ -164,9 +162,14 @@ std::string ModelEngine::prefix_key(const CacheChoice& choice, const kv::Sequenc
 std::unique_ptr<CachedText> ModelEngine::open(const CacheChoice& choice,
                                               std::span<const int32_t> tokens) {
   auto text = new_text(choice);
+  kv::Sequence& sequence = text->sequence();
+  sequence.begin_turn(static_cast<int64_t>(tokens.size()), 0);
+  if (sequence.policy().needs().every_row()) {
+    return text;  // what the policy has to know of a row comes with computing it
+  }
   // A page that ends where the policy cuts is left out: the cut would be missed.
   const int64_t most = std::min(static_cast<int64_t>(tokens.size()), text->rows_before_cut()) - 1;
-  prefixes_.restore(prefix_key(choice, text->sequence()), tokens, most, text->sequence());
+  prefixes_.restore(prefix_key(choice, sequence), tokens, most, sequence);
   return text;
 }
 
@@ -206,17 +209,31 @@ std::vector<const float*> ModelEngine::step(std::span<const StepPart> parts) {
       const auto count = static_cast<int64_t>(rows.tokens.size());
       rows.sequence_starts.push_back(count);
       step.push_back({&text.sequence(), static_cast<int64_t>(parts[i].tokens.size())});
-      for (int64_t row = count - parts[i].wanted; row < count; ++row) {
-        wanted.push_back(row);
-      }
     }
     if (members.empty()) {
       continue;
     }
     kv::CachedAttention context(model.spec, rotation_, step);
     const at::Tensor hidden = model::forward(model, rows, context);
-    for (const kv::StepRows& part : step) {
-      part.sequence->end_step(part.rows);
+    // A narrowed prompt has fewer rows left, its last one among them.
+    int64_t end = 0;
+    const std::vector<int64_t> left = context.rows_left();
+    for (size_t i = 0; i < left.size(); ++i) {
+      end += left[i];
+      rows.sequence_starts[i + 1] = end;
+      for (int64_t row = end - parts[members[i]].wanted; row < end; ++row) {
+        wanted.push_back(row);
+      }
+    }
+    for (size_t i = 0; i < step.size(); ++i) {
+      const std::span<const int32_t> tokens = parts[members[i]].tokens;
+      const int64_t first = rows.sequence_starts[i];
+      step[i].sequence->end_step(
+          step[i].rows,
+          step[i].sequence->policy().needs().surprisal
+              ? step_surprisals(
+                    model, *step[i].sequence, tokens, hidden.narrow(0, first, step[i].rows))
+              : std::vector<float>());
     }
     if (wanted.empty()) {
       continue;

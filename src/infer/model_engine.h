@@ -41,7 +41,7 @@ class ModelEngine : public StepEngine {
   void reclaim(int64_t bytes) override;
   int64_t reclaimable_bytes() const override { return prefixes_.bytes(); }
 
-  int64_t num_slots() const { return num_slots_; }
+  int64_t num_slots() const { return layout_->num_slots; }
   const kv::PagePool& pool() const { return pool_; }
   const PrefixCache& prefixes() const { return prefixes_; }
 
@@ -55,7 +55,7 @@ class ModelEngine : public StepEngine {
 
   std::vector<model::ModelPtr> models_;
   int64_t context_;
-  int64_t num_slots_;
+  kv::CacheLayoutPtr layout_;
   kv::PagePool pool_;
   kv::Rotation rotation_;
   PrefixCache prefixes_;

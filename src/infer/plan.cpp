@@ -25,9 +25,7 @@ int64_t program_bytes(const model::ModelSpec& spec) {
 }
 
 int64_t sequence_bytes(const kv::KvStore& store, int64_t slots, int64_t tokens) {
-  const int64_t pages = (tokens + kv::kPageTokens - 1) / kv::kPageTokens;
-  return pages == 0 ? 0
-                    : slots * ((pages - 1) * store.sealed_page_bytes() + store.raw_page_bytes());
+  return tokens == 0 ? 0 : slots * store.most_slot_bytes(tokens);
 }
 
 // The longest text whose caches fit `bytes`, by bisection: a store's bytes rise with tokens.
@@ -109,12 +107,15 @@ Plan make_plan(const model::Checkpoint& checkpoint,
       row.store = store->name();
       row.policy = policy->name();
       row.cached_tokens = policy->most_cached(request.context);
+      if (policy->evicts() && !policy->endless()) {
+        continue;  // needs room for the whole prompt all the same
+      }
       const int64_t each = sequence_bytes(*store, slots, row.cached_tokens);
       row.bytes = each * request.sequences;
       row.fits = row.bytes <= room;
       const int64_t share = std::max<int64_t>(0, room) / request.sequences;
       row.longest_context =
-          policy->evicts() && row.fits ? -1 : longest(*store, slots, share, spec.context_length);
+          policy->endless() && row.fits ? -1 : longest(*store, slots, share, spec.context_length);
       row.decode_tokens_per_second =
           peaks.read_bytes_per_second /
           static_cast<double>(plan.weight_bytes - unread_bytes(checkpoint) + each);

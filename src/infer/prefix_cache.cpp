@@ -31,8 +31,13 @@ void PrefixCache::restore(const std::string& key,
       break;
     }
     path.push_back(child->second);
-    sequence.append_pages(child->second->pages);
     children = &child->second->children;
+  }
+  if (static_cast<int64_t>(path.size()) < sequence.store().first_pages()) {
+    return;  // a text that short keeps its pages raw
+  }
+  for (const auto& node : path) {
+    sequence.append_pages(node->pages, node->sides);
   }
   touch(path);
 }
@@ -67,6 +72,11 @@ void PrefixCache::publish(const std::string& key,
       for (int64_t slot = 0; slot < sequence.num_slots(); ++slot) {
         node.pages.push_back(sequence.slot(slot).sealed[page]);
         node.bytes += node.pages.back().bytes();
+        if (sequence.slot(slot).side &&
+            static_cast<int64_t>(page) + 1 == sequence.store().first_pages()) {
+          node.sides.push_back(sequence.slot(slot).side);
+          node.bytes += node.sides.back().bytes();
+        }
       }
       bytes_ += node.bytes;
       child = children->emplace(page_tokens, nodes_.begin()).first;

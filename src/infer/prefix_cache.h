@@ -49,6 +49,7 @@ class PrefixCache {
     const std::string* key;  // of the tree, where this is its first page; else null
     PageTokens tokens;
     std::vector<kv::PageRef> pages;  // by slot
+    std::vector<kv::PageRef> sides;  // by slot, with the last of a store's first pages
     int64_t bytes = 0;
     std::map<PageTokens, std::list<Node>::iterator> children;
   };

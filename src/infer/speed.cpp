@@ -79,7 +79,7 @@ SpeedResult measure_speed(Generator& generator,
   options.validate();
   const int64_t longest = options.depth + std::max(options.prompt_tokens, options.decode_tokens);
   kv::Sequence sequence = generator.new_sequence();
-  if (!sequence.policy().evicts() && longest > generator.context()) {
+  if (!sequence.policy().endless() && longest > generator.context()) {
     throw ContextFull(longest, generator.context());
   }
   const auto tokens = random_tokens(longest, generator.model().spec.vocab_size);
@@ -95,12 +95,14 @@ SpeedResult measure_speed(Generator& generator,
       4 * seen *
           static_cast<double>(model.spec.num_layers * model.spec.heads * model.spec.head_dim);
   if (!depth.empty()) {
+    sequence.begin_turn(options.depth, options.decode_tokens);
     result.depth = time_tokens(generator, sequence, depth, generator.prefill_chunk());
   }
   for (int64_t repetition = 0; repetition <= options.repetitions; ++repetition) {
     const bool counts = repetition > 0;
     if (options.prompt_tokens > 0) {
       kv::Sequence fork = sequence.fork();
+      fork.begin_turn(options.prompt_tokens, 0);
       const double speed = time_tokens(generator,
                                        fork,
                                        after.first(static_cast<size_t>(options.prompt_tokens)),

@@ -3,11 +3,10 @@
 #include <utility>
 
 #include "core/error.h"
+#include "kernels/kv_codec/grouped_codec.h"
+#include "kv/eviction_policies.h"
 
 namespace adze::kv {
-namespace {
-
-using kernels::PageType;
 
 kernels::AttentionShape attention_shape(const model::ModelSpec& spec) {
   return {.heads = spec.heads,
@@ -15,6 +14,31 @@ kernels::AttentionShape attention_shape(const model::ModelSpec& spec) {
           .head_dim = spec.head_dim,
           .scale = static_cast<float>(spec.score_scale()),
           .softcap = static_cast<float>(spec.attention_softcap)};
+}
+
+namespace {
+
+using kernels::PageType;
+
+struct KiviOptions {
+  int64_t bits = 4;
+
+  void validate() const {
+    if (bits != 2 && bits != 4) {
+      throw core::InvalidOption("kv-store kivi: bits", std::to_string(bits), "2 or 4");
+    }
+  }
+
+  template <class Self, class Visit>
+  static constexpr void fields(Self& self, Visit&& visit) {
+    visit("bits", self.bits, "bits a number, 2 or 4");
+  }
+};
+
+KvStorePtr make_kivi_store(const KiviOptions& options, const kernels::AttentionShape& shape) {
+  return make_coded_store(fmt::format("kivi:bits={}", options.bits),
+                          kernels::make_kivi_codec(shape.kv_heads, shape.head_dim, options.bits),
+                          shape);
 }
 
 StoreEntry plain_store(kernels::PageType raw, kernels::PageType sealed, std::string summary) {
@@ -25,30 +49,6 @@ StoreEntry plain_store(kernels::PageType raw, kernels::PageType sealed, std::str
           .make = [raw, sealed](const model::ModelSpec& spec, const nlohmann::json&) {
             return make_plain_store(raw, sealed, attention_shape(spec));
           }};
-}
-
-template <class Options>
-Options read_options(const nlohmann::json& values) {
-  Options options;
-  core::options_from_json(core::list_options(options), values);
-  options.validate();
-  return options;
-}
-
-template <class Options>
-nlohmann::json default_values() {
-  Options options;
-  return core::options_to_json(core::list_options(options));
-}
-
-template <class Options>
-std::map<std::string, std::string> key_help() {
-  Options options;
-  std::map<std::string, std::string> help;
-  for (const core::Option& option : core::list_options(options)) {
-    help[option.name] = option.help;
-  }
-  return help;
 }
 
 // "name:key=value,key=value" against the entry's keys; values take the type of the default.
@@ -106,6 +106,18 @@ std::vector<StoreEntry>& store_entries() {
       plain_store(PageType::kF16, PageType::kF16, "half precision, 2 bytes a value"),
       plain_store(PageType::kBF16, PageType::kBF16, "8 bits of precision, 2 bytes a value"),
       plain_store(PageType::kF16, PageType::kInt8, "8-bit multiples of a scale a token and head"),
+      {.name = "int4",
+       .summary = "4-bit steps between a token's extremes in a head",
+       .defaults = nlohmann::json::object(),
+       .help = {},
+       .make =
+           [](const model::ModelSpec& spec, const nlohmann::json&) {
+             return make_coded_store("int4",
+                                     kernels::make_int4_codec(spec.kv_heads, spec.head_dim),
+                                     attention_shape(spec));
+           }},
+      make_store_entry<KiviOptions>(
+          "kivi", "steps a channel for keys, a token for values, in groups of 32", make_kivi_store),
   };
   return entries;
 }
@@ -117,14 +129,18 @@ std::vector<PolicyEntry>& policy_entries() {
        .defaults = nlohmann::json::object(),
        .help = {},
        .make = [](const nlohmann::json&) { return make_full_policy(); }},
-      {.name = "window",
-       .summary = "the first and the last tokens stay (attention sinks)",
-       .defaults = default_values<WindowOptions>(),
-       .help = key_help<WindowOptions>(),
-       .make =
-           [](const nlohmann::json& values) {
-             return make_window_policy(read_options<WindowOptions>(values));
-           }},
+      make_policy_entry<WindowOptions>(
+          "window", "the first and the last tokens stay (attention sinks)", make_window_policy),
+      make_policy_entry<H2oOptions>(
+          "h2o", "the last tokens and those that received most attention", make_h2o_policy),
+      make_policy_entry<SnapKvOptions>(
+          "snapkv", "what the prompt's last tokens look at; answers stay whole", make_snapkv_policy),
+      make_policy_entry<PyramidKvOptions>(
+          "pyramidkv", "as snapkv, more in the first layers than in the last", make_pyramidkv_policy),
+      make_policy_entry<TovaOptions>("tova", "what the newest token looks at", make_tova_policy),
+      make_policy_entry<KnormOptions>("knorm", "tokens with short keys", make_knorm_policy),
+      make_policy_entry<KeyDiffOptions>(
+          "keydiff", "tokens whose keys differ from the rest", make_keydiff_policy),
   };
   return entries;
 }

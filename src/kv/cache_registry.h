@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/options.h"
@@ -14,6 +15,8 @@
 #include "model/model_spec.h"
 
 namespace adze::kv {
+
+kernels::AttentionShape attention_shape(const model::ModelSpec& spec);
 
 struct StoreEntry {
   std::string name;
@@ -30,6 +33,53 @@ struct PolicyEntry {
   std::map<std::string, std::string> help;
   std::function<KvPolicyPtr(const nlohmann::json& options)> make;
 };
+
+// An entry whose keys are the fields of Options.
+template <class Options>
+std::map<std::string, std::string> option_help() {
+  Options options;
+  std::map<std::string, std::string> help;
+  for (const core::Option& option : core::list_options(options)) {
+    help[option.name] = option.help;
+  }
+  return help;
+}
+template <class Options>
+nlohmann::json option_defaults() {
+  Options options;
+  return core::options_to_json(core::list_options(options));
+}
+template <class Options>
+Options read_options(const nlohmann::json& values) {
+  Options options;
+  core::options_from_json(core::list_options(options), values);
+  options.validate();
+  return options;
+}
+template <class Options>
+PolicyEntry make_policy_entry(std::string name,
+                              std::string summary,
+                              KvPolicyPtr (*make)(const Options&)) {
+  return {.name = std::move(name),
+          .summary = std::move(summary),
+          .defaults = option_defaults<Options>(),
+          .help = option_help<Options>(),
+          .make = [make](const nlohmann::json& values) {
+            return make(read_options<Options>(values));
+          }};
+}
+template <class Options>
+StoreEntry make_store_entry(std::string name,
+                            std::string summary,
+                            KvStorePtr (*make)(const Options&, const kernels::AttentionShape&)) {
+  return {.name = std::move(name),
+          .summary = std::move(summary),
+          .defaults = option_defaults<Options>(),
+          .help = option_help<Options>(),
+          .make = [make](const model::ModelSpec& spec, const nlohmann::json& values) {
+            return make(read_options<Options>(values), attention_shape(spec));
+          }};
+}
 
 std::vector<StoreEntry>& store_entries();
 std::vector<PolicyEntry>& policy_entries();

@@ -1,8 +1,10 @@
 #pragma once
 // Attention of a step's rows over the page pool: rotates, appends, and lets each store attend to
-// all of its sequences in one call.
+// all of its sequences in one call. Keeps what policies want to know of it, and drops the rows of a
+// prompt that a policy lets leave between layers.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,22 +29,35 @@ class CachedAttention : public model::AttentionContext {
                     const at::Tensor& query,
                     const at::Tensor& key,
                     const at::Tensor& value) override;
+  std::optional<model::SurvivingRows> surviving_rows(int64_t layer) override;
+
+  // Rows of each part that are left, the part's last one among them.
+  std::vector<int64_t> rows_left() const;
 
  private:
+  struct Part {
+    Sequence* sequence;
+    std::vector<int32_t> positions;  // in the text, of the rows that are left
+    Needs needs;
+    bool narrows;  // a whole prompt
+    int64_t rows() const { return static_cast<int64_t>(positions.size()); }
+  };
+
   void rotate_rows(const kernels::RopeTable& table,
-                   int64_t first,
-                   int64_t count,
-                   int64_t row,
+                   const Part& part,
+                   int64_t first_rank,
                    int64_t heads,
                    float* rows);
   const int32_t* first_visible(const SlotPages& slot, int64_t rows, int64_t window);
   void attend_groups(int64_t layer, const float* query, float* output);
+  void keep_evidence(int64_t layer, const float* query);
 
   const model::ModelSpec& spec_;
   Rotation& rotation_;
-  std::vector<StepRows> step_;
-  std::vector<int64_t> slot_of_layer_;
-  std::vector<int64_t> positions_;                   // reused by rotate_rows
+  std::vector<Part> parts_;
+  bool wants_sums_ = false;                          // some policy asks for attention
+  std::vector<float> log_sum_exp_;                   // [rows, heads] of the layer, where wanted
+  std::vector<int64_t> rotated_to_;                  // reused by rotate_rows
   std::vector<std::vector<int32_t>> first_visible_;  // of the attend in progress
 };
 

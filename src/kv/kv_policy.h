@@ -1,12 +1,18 @@
 #pragma once
 // Which cached tokens stay. A policy owns no storage; what it has to remember of a sequence is its
 // PolicyState, which is forked, truncated, saved and counted with the sequence.
+//
+// A text grows in turns: a prompt of known length, then what is generated. Policies cut at the end
+// of a prompt or at fixed places of the text, never where a step happens to end.
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "core/options.h"
 #include "core/state_stream.h"
@@ -28,6 +34,38 @@ struct Needs {
   // A token's position is its rank in the cache, so that a text may outgrow the trained context;
   // the store then keeps keys unrotated.
   bool rank_positions = false;
+  bool received = false;   // the attention that each token has received from all rows (SlotPages)
+  bool queries = false;    // the last queries of each layer (query_window)
+  bool surprisal = false;  // of each token, in nats
+  bool whole_prompt = false;  // a prompt in one step; rows leave it from layer to layer (narrow)
+
+  // Whether a text has to be computed from its first token on: no pages of another's prefix.
+  bool every_row() const { return received || surprisal || whole_prompt; }
+};
+
+// Where a text stands.
+struct Place {
+  int64_t tokens = 0;    // seen
+  int64_t cached = 0;    // of the slot that holds most
+  int64_t turn_end = 0;  // tokens seen when the prompt of the turn is in
+  bool in_prompt() const { return tokens < turn_end; }
+};
+
+// One slot when its policy looks at it. What costs something is made when it is asked for.
+class SlotView {
+ public:
+  virtual ~SlotView() = default;
+  virtual int64_t slot() const = 0;
+  virtual int64_t num_slots() const = 0;
+  virtual int64_t kv_heads() const = 0;
+  virtual int64_t length() const = 0;  // cached tokens
+  // Attention of the last `window` rows (those that were kept) to each token [kv_heads, length]:
+  // mean over a group's heads, row r times weights[r] (oldest first; empty: 1 each), summed; of
+  // layers that share the slot, the largest. Needs::queries.
+  virtual std::vector<float> recent_attention(int64_t window, std::span<const float> weights) = 0;
+  // Attention that each token has received so far [kv_heads, length], likewise. Needs::received.
+  virtual std::vector<float> received() = 0;
+  virtual std::vector<float> keys() = 0;  // as stored [kv_heads, length, head_dim]
 };
 
 class KvPolicy {
@@ -40,38 +78,56 @@ class KvPolicy {
 
   // Most tokens in a slot at any time, for a text of `text_tokens`: sizes the pool.
   virtual int64_t most_cached(int64_t text_tokens) const { return text_tokens; }
-  // True where the text may be longer than the context.
+  // Tokens of a slot that stay whatever the budget.
+  virtual int64_t least_cached() const { return 1; }
+  // True where only prompts are cut.
+  virtual bool prompt_only() const { return false; }
+  // True where tokens are dropped.
   virtual bool evicts() const { return false; }
+  // True where the text may be longer than the context: positions are ranks, and few.
+  bool endless() const { return evicts() && needs().rank_positions; }
   // Whether the same tokens give the same cache again, however they are cut into steps.
   virtual bool recomputable() const { return false; }
+  // Needs::whole_prompt: the longest prompt.
+  virtual int64_t most_whole_prompt() const { return std::numeric_limits<int64_t>::max(); }
+  // Rows whose queries are kept, at this place. Needs::queries.
+  virtual int64_t query_window(const Place& /*place*/) const { return 0; }
+
+  // Before a turn's prompt of `incoming` tokens and an answer of up to `reserved`; the columns hold
+  // for all slots.
+  virtual std::optional<Columns> begin_turn(PolicyState& /*state*/,
+                                            const Place& /*place*/,
+                                            int64_t /*incoming*/,
+                                            int64_t /*reserved*/) const {
+    return std::nullopt;
+  }
   // Rows that may be appended before the policy has to look again: cuts fall at fixed places of the
-  // sequence, so a step is cut there and never the other way round.
-  virtual int64_t rows_before_cut(const PolicyState& /*state*/, int64_t /*cached*/) const {
+  // text, so a step is cut there and never the other way round.
+  virtual int64_t rows_before_cut(const PolicyState& /*state*/, const Place& /*place*/) const {
     return std::numeric_limits<int64_t>::max();
   }
-  // After a step's tokens are accepted; the columns hold for all slots.
-  virtual std::optional<Columns> after_accepted(PolicyState& /*state*/, int64_t /*cached*/) const {
+  // Tokens that a step has added; empty unless Needs::surprisal.
+  virtual void add_surprisals(PolicyState& /*state*/, std::span<const float> /*nats*/) const {}
+  // After a step: whether to look at the slots.
+  virtual bool cuts(const PolicyState& /*state*/, const Place& /*place*/) const { return false; }
+  // Then for each slot, in order.
+  virtual std::optional<Columns> columns(PolicyState& /*state*/,
+                                         const Place& /*place*/,
+                                         SlotView& /*view*/) const {
+    return std::nullopt;
+  }
+
+  // Needs::whole_prompt. Of `length` rows of a prompt that the layers of `view.slot()` have run,
+  // those that go on to the next ones: rising indices. The slot itself keeps them all. The view's
+  // attention is that of the prompt's own rows.
+  virtual std::optional<std::vector<int64_t>> narrow(PolicyState& /*state*/,
+                                                     const Place& /*place*/,
+                                                     SlotView& /*view*/) const {
     return std::nullopt;
   }
 };
 using KvPolicyPtr = std::shared_ptr<const KvPolicy>;
 
 KvPolicyPtr make_full_policy();
-
-// Attention sinks and a recent window: Xiao et al., "Efficient streaming language models with
-// attention sinks", arXiv:2309.17453, section 3.2.
-struct WindowOptions {
-  int64_t sinks = 4;      // first tokens that always stay
-  int64_t window = 1020;  // last tokens that stay; 1024 in all, whole pages
-
-  void validate() const;
-
-  template <class Self, class Visit>
-  static constexpr void fields(Self& self, Visit&& visit) {
-    visit("sinks", self.sinks, "first tokens that always stay, 0 to 1048576");
-    visit("window", self.window, "last tokens that stay at least, 1 to 1048576");
-  }
-};
-KvPolicyPtr make_window_policy(const WindowOptions& options);
 
 }  // namespace adze::kv

@@ -41,7 +41,7 @@ std::vector<float> outputs(const model::Model& model,
   kv::Sequence sequence(pool,
                         kv::make_store("f32", model.spec),
                         kv::make_policy("full"),
-                        static_cast<int64_t>(model.spec.owning_layers().size()));
+                        kv::make_cache_layout(model.spec));
   std::vector<float> result;
   infer::append_tokens(
       model, rotation, sequence, tokens, chunk, [&](int64_t, const at::Tensor& hidden) {

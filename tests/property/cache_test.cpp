@@ -63,8 +63,7 @@ class CacheTest : public testing::Test {
   }
 
   kv::Sequence new_sequence(const Setting& setting) {
-    return {
-        pool_, setting.store, setting.policy, static_cast<int64_t>(spec_.owning_layers().size())};
+    return {pool_, setting.store, setting.policy, kv::make_cache_layout(spec_)};
   }
 
   Rows append(kv::Sequence& sequence, const std::vector<int32_t>& tokens, int64_t chunk) {
@@ -308,7 +307,9 @@ TEST_F(CacheTest, KeptColumnsAreThoseOfEachHead) {
   kv::SlotPages slot;
   std::vector<float> key(static_cast<size_t>(100 * width));
   std::iota(key.begin(), key.end(), 0.0F);
-  store->append(pool_, slot, key.data(), key.data(), 100, 0);
+  std::vector<int32_t> positions(100);
+  std::iota(positions.begin(), positions.end(), 0);
+  store->append(pool_, slot, key.data(), key.data(), positions);
   kv::Columns columns{.heads = 2, .ranks = {}};
   std::vector<int32_t> first(70);
   std::iota(first.begin(), first.end(), 5);
@@ -323,7 +324,7 @@ TEST_F(CacheTest, KeptColumnsAreThoseOfEachHead) {
     expected.insert(expected.end(), {i + 5, i + 30});
   }
   EXPECT_EQ(slot.positions, expected);
-  store->append(pool_, slot, key.data(), key.data(), 1, 100);
+  store->append(pool_, slot, key.data(), key.data(), std::vector<int32_t>{100});
   EXPECT_EQ(slot.positions.size(), 142U);
   EXPECT_EQ(slot.positions.back(), 100);
   std::vector<float> read_key(static_cast<size_t>(width));

@@ -22,6 +22,8 @@ int64_t element_bytes(PageType type) {
       return 2;
     case PageType::kInt8:
       return 1;
+    case PageType::kCoded:
+      break;  // its codec knows
   }
   return 0;
 }
@@ -111,6 +113,47 @@ void rotate_key(const KeyRotation& rotation, int64_t head_dim, int64_t rank, flo
   }
 }
 
+// A token's key or value in the model's basis, from a page in any form.
+struct AnyPage {
+  const std::byte* bytes;
+  PageType type;
+  int64_t number;
+  const std::byte* side;
+};
+void get_any(const PagedAttention& attention,
+             const AnyPage& page,
+             PagePart part,
+             int64_t kv_head,
+             int64_t token,
+             float* values) {
+  const AttentionShape& shape = attention.shape;
+  if (page.type != PageType::kCoded) {
+    const Elements elements = part == PagePart::kKey ? key_elements(shape, kv_head, token)
+                                                     : value_elements(shape, kv_head, token);
+    get(shape, page.type, elements, page.bytes, values);
+    return;
+  }
+  const PageCodec& codec = *attention.codec;
+  std::vector<float> tile(static_cast<size_t>(shape.head_dim * kPageTokens));
+  if (part == PagePart::kValue) {
+    codec.decode_values(page.bytes, page.number, page.side, kv_head, tile.data());
+    const float* coded = tile.data() + token * shape.head_dim;
+    std::copy_n(coded, shape.head_dim, values);
+    if (codec.changes_basis()) {
+      codec.values_from_basis(page.side, kv_head, 1, coded, values);
+    }
+    return;
+  }
+  codec.decode_keys(page.bytes, page.number, page.side, kv_head, tile.data());
+  if (codec.changes_basis()) {
+    const std::vector<float> coded = tile;
+    codec.keys_from_basis(page.side, kv_head, coded.data(), tile.data());
+  }
+  for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
+    values[dim] = tile[static_cast<size_t>(dim * kPageTokens + token)];
+  }
+}
+
 void reference_row(const PagedAttention& attention,
                    const AttentionSequence& sequence,
                    int64_t row,
@@ -128,16 +171,18 @@ void reference_row(const PagedAttention& attention,
   float* output = sequence.output + (row * shape.heads + head) * shape.head_dim;
   const auto page_at = [&](int64_t rank) {
     const int64_t page = rank / kPageTokens;
-    return both_ways || page == own_page
-               ? std::pair(sequence.own_pages[page], attention.own_page_type)
-               : std::pair(sequence.pages[page], attention.page_type);
+    const bool own = both_ways || page == own_page || own_page < sequence.first_pages;
+    return AnyPage{own ? sequence.own_pages[page] : sequence.pages[page],
+                   own ? attention.own_page_type : attention.page_type,
+                   page,
+                   sequence.side};
   };
   std::vector<double> weights(static_cast<size_t>(end - begin));
   std::vector<float> key(static_cast<size_t>(shape.head_dim));
   double largest = -INFINITY;
   for (int64_t rank = begin; rank < end; ++rank) {
-    const auto [page, type] = page_at(rank);
-    get(shape, type, key_elements(shape, kv_head, rank % kPageTokens), page, key.data());
+    get_any(
+        attention, page_at(rank), PagePart::kKey, kv_head, rank % kPageTokens, key.data());
     if (attention.key_rotation.cosine != nullptr) {
       rotate_key(attention.key_rotation, shape.head_dim, rank, key.data());
     }
@@ -160,14 +205,17 @@ void reference_row(const PagedAttention& attention,
   }
   std::vector<double> sums(static_cast<size_t>(shape.head_dim), 0.0);
   for (int64_t rank = begin; rank < end; ++rank) {
-    const auto [page, type] = page_at(rank);
-    get(shape, type, value_elements(shape, kv_head, rank % kPageTokens), page, key.data());
+    get_any(
+        attention, page_at(rank), PagePart::kValue, kv_head, rank % kPageTokens, key.data());
     for (size_t dim = 0; dim < sums.size(); ++dim) {
       sums[dim] += weights[static_cast<size_t>(rank - begin)] * static_cast<double>(key[dim]);
     }
   }
   for (size_t dim = 0; dim < sums.size(); ++dim) {
     output[dim] = static_cast<float>(sums[dim] / total);
+  }
+  if (sequence.log_sum_exp != nullptr) {
+    sequence.log_sum_exp[row * shape.heads + head] = static_cast<float>(largest + std::log(total));
   }
 }
 
@@ -183,6 +231,8 @@ std::string_view page_type_name(PageType type) {
       return "bf16";
     case PageType::kInt8:
       return "int8";
+    case PageType::kCoded:
+      return "coded";
   }
   return "";
 }
@@ -215,6 +265,65 @@ void read_page_token(const AttentionShape& shape,
     const int64_t first = head * shape.head_dim;
     get(shape, type, key_elements(shape, head, index), page, key + first);
     get(shape, type, value_elements(shape, head, index), page, value + first);
+  }
+}
+
+void read_page_head(const AttentionShape& shape,
+                    PageType type,
+                    const std::byte* page,
+                    int64_t kv_head,
+                    int64_t count,
+                    float* key,
+                    float* value) {
+  for (int64_t token = 0; token < count; ++token) {
+    const int64_t place = token * shape.head_dim;
+    get(shape, type, key_elements(shape, kv_head, token), page, key + place);
+    get(shape, type, value_elements(shape, kv_head, token), page, value + place);
+  }
+}
+
+void attention_mass_reference(const PagedAttention& attention, const AttentionMass& mass) {
+  const AttentionShape& shape = attention.shape;
+  const int64_t group = shape.heads / shape.kv_heads;
+  std::vector<float> key(static_cast<size_t>(shape.head_dim));
+  for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
+    for (int64_t rank = 0; rank < mass.tokens; ++rank) {
+      const int64_t page = rank / kPageTokens;
+      get_any(attention,
+              {mass.pages[page], mass.page_types[page], page, mass.side},
+              PagePart::kKey,
+              kv_head,
+              rank % kPageTokens,
+              key.data());
+      if (attention.key_rotation.cosine != nullptr) {
+        rotate_key(attention.key_rotation, shape.head_dim, rank, key.data());
+      }
+      double sum = 0;
+      for (int64_t row = 0; row < mass.rows; ++row) {
+        const int64_t begin = 
+              mass.begin_ranks == nullptr ? 0 : mass.begin_ranks[kv_head * mass.begin_head_stride + row];
+        for (int64_t member = 0; rank >= begin && rank < mass.end_ranks[row] && member < group;
+             ++member) {
+          const int64_t head = row * shape.heads + kv_head * group + member;
+          const float* query = mass.query + head * shape.head_dim;
+          double score = 0;
+          for (int64_t dim = 0; dim < shape.head_dim; ++dim) {
+            score += static_cast<double>(query[dim]) *
+                     static_cast<double>(key[static_cast<size_t>(dim)]);
+          }
+          score *= static_cast<double>(shape.scale);
+          if (shape.softcap != 0) {
+            const auto cap = static_cast<double>(shape.softcap);
+            score = cap * std::tanh(score / cap);
+          }
+          const double weight =
+              mass.row_weights == nullptr ? 1.0 : static_cast<double>(mass.row_weights[row]);
+          sum += weight * std::exp(score - static_cast<double>(mass.log_sum_exp[head])) /
+                 static_cast<double>(group);
+        }
+      }
+      mass.mass[kv_head * mass.tokens + rank] += static_cast<float>(sum);
+    }
   }
 }
 

@@ -84,7 +84,11 @@ void write_tokens(const AttentionShape& shape,
         const int64_t source = i * shape.kv_heads * shape.head_dim;
         write_page_token_reference(shape, type, key + source, value + source, first + i, page);
       }
+      return;
+    case PageType::kCoded:
+      break;
   }
+  core::check(false, "pages of a codec are encoded whole");
 }
 
 }  // namespace

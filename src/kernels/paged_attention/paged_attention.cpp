@@ -18,15 +18,13 @@
 // clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/contrib/math/math-inl.h>
-#include "kernels/vectors-inl.h"
+#include "kernels/paged_attention/page_tile-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 namespace {
 
-// Sums of a register tile: 12 (AVX2, 16 registers) or 24 (AVX-512, 32 registers).
-constexpr int kTileSums = kLanes == 16 ? 24 : 12;
 constexpr int64_t kBlockPages = kAttentionBlockTokens / kPageTokens;
 // From here on a page is converted to f32 once instead of at each use.
 constexpr int64_t kConvertRows = 13;
@@ -34,138 +32,6 @@ constexpr int64_t kConvertRows = 13;
 constexpr int64_t kChunksAhead = 2;
 // At most this many rows are split over blocks (decode); more rows are enough parallel work alone.
 constexpr int64_t kSplitRows = 4;
-
-HWY_INLINE Vector load(const float* address) {
-  return hn::LoadU(kFloats, address);
-}
-HWY_INLINE Vector load(const hwy::float16_t* address) {
-  const hn::Rebind<hwy::float16_t, Floats> halves;
-  return hn::PromoteTo(kFloats, hn::LoadU(halves, address));
-}
-
-HWY_INLINE Vector load(const hwy::bfloat16_t* address) {
-  const hn::Rebind<hwy::bfloat16_t, Floats> halves;
-  return hn::PromoteTo(kFloats, hn::LoadU(halves, address));
-}
-HWY_INLINE Vector load(const int8_t* address) {
-  const hn::Rebind<int8_t, Floats> bytes;
-  const hn::RebindToSigned<Floats> integers;
-  return hn::ConvertTo(kFloats, hn::PromoteTo(integers, hn::LoadU(bytes, address)));
-}
-
-// c [kRows, kVectors * kLanes] (+)= a [kRows, depth] · b [depth, ...]; with `fetch`, brings as much
-// of `next`, which has the strides of b, into the cache.
-template <bool fetch, int kRows, int kVectors, class Element>
-HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a,
-                              int64_t a_stride,
-                              const Element* HWY_RESTRICT b,
-                              int64_t b_stride,
-                              const std::byte* next,
-                              int64_t depth,
-                              bool resume,
-                              float* HWY_RESTRICT c,
-                              int64_t c_stride) {
-  constexpr int64_t kBytes = kVectors * kLanes * static_cast<int64_t>(sizeof(Element));
-  Vector sums[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = resume ? load(c + r * c_stride + v * kLanes) : hn::Zero(kFloats);
-    }
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    Vector lanes[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      lanes[v] = load(b + k * b_stride + v * kLanes);
-    }
-    for (int64_t byte = 0; fetch && byte < kBytes; byte += 64) {
-      fetch_ahead(next + k * b_stride * static_cast<int64_t>(sizeof(Element)) + byte);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      const Vector value = hn::Set(kFloats, a[r * a_stride + k]);
-      for (int v = 0; v < kVectors; ++v) {
-        sums[r][v] = hn::MulAdd(value, lanes[v], sums[r][v]);
-      }
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      hn::StoreU(sums[r][v], kFloats, c + r * c_stride + v * kLanes);
-    }
-  }
-}
-
-// All rows over 16 * kHalves lanes, in register tiles.
-template <bool fetch, int kHalves, class Element>
-HWY_INLINE void multiply_lanes(int64_t rows,
-                               const float* a,
-                               int64_t a_stride,
-                               const Element* b,
-                               int64_t b_stride,
-                               const std::byte* next,
-                               int64_t depth,
-                               bool resume,
-                               float* c,
-                               int64_t c_stride) {
-  constexpr int kVectors = kHalves * 16 / kLanes;
-  constexpr int kMostRows = std::max(1, kTileSums / kVectors);
-  int64_t row = 0;
-  const auto run = [&](auto count) HWY_ATTR {
-    multiply_tile<fetch, count.value, kVectors>(a + row * a_stride,
-                                                a_stride,
-                                                b,
-                                                b_stride,
-                                                next,
-                                                depth,
-                                                resume,
-                                                c + row * c_stride,
-                                                c_stride);
-    row += count.value;
-  };
-  while (row + kMostRows <= rows) {
-    run(std::integral_constant<int, kMostRows>());
-  }
-  while (row + 3 <= rows) {
-    run(std::integral_constant<int, 3>());
-  }
-  while (row < rows) {
-    run(std::integral_constant<int, 1>());
-  }
-}
-
-// c [rows, lanes] (+)= a [rows, depth] · b [depth, lanes]; lanes a multiple of 16. Pages are too
-// short for the hardware to follow, so where b is one, `next` is what will be read after it.
-template <bool fetch, class Element>
-HWY_INLINE void multiply(int64_t rows,
-                         const float* a,
-                         int64_t a_stride,
-                         const Element* b,
-                         const std::byte* next,
-                         int64_t lanes,
-                         int64_t depth,
-                         bool resume,
-                         float* c,
-                         int64_t c_stride) {
-  int64_t lane = 0;
-  const auto run = [&](auto halves) HWY_ATTR {
-    multiply_lanes<fetch, halves.value>(rows,
-                                        a,
-                                        a_stride,
-                                        b + lane,
-                                        lanes,
-                                        next + lane * static_cast<int64_t>(sizeof(Element)),
-                                        depth,
-                                        resume,
-                                        c + lane,
-                                        c_stride);
-    lane += 16 * halves.value;
-  };
-  while (lane + 32 <= lanes) {
-    run(std::integral_constant<int, 2>());
-  }
-  if (lane < lanes) {
-    run(std::integral_constant<int, 1>());
-  }
-}
 
 // count a multiple of 16.
 HWY_INLINE float maximum_of(const float* values, int64_t count) {
@@ -192,16 +58,6 @@ HWY_INLINE float exponentiate(float* values, int64_t count, float largest) {
     }
   }
   return sum_of_sixteen(sums);
-}
-
-// values = cap * tanh(values / cap); count a multiple of 16. NaN stays.
-HWY_INLINE void cap_softly(float* values, int64_t count, float cap) {
-  const Vector caps = hn::Set(kFloats, cap);
-  const Vector shares = hn::Set(kFloats, 1.0F / cap);
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const Vector tangent = hn::Tanh(kFloats, hn::Mul(load(values + i), shares));
-    hn::StoreU(hn::Mul(caps, tangent), kFloats, values + i);
-  }
 }
 
 HWY_INLINE float exponential(float value) {
@@ -246,12 +102,16 @@ HWY_INLINE void merge(RowState& state,
 // Buffers of a thread. m = row * group + head within the group.
 struct Workspace {
   std::vector<float> query;         // [m, head_dim], scaled
+  std::vector<float> coded_query;   // the same in the basis of coded pages; empty: it is the model's
   std::vector<float> scores;        // [m, kAttentionBlockTokens]
   std::vector<float> block_values;  // [m, head_dim]
+  std::vector<float> coded_values;  // [m, head_dim], of coded pages in their basis
+  std::vector<float> values_of_basis;  // these brought back
   std::vector<float> values;        // [m, head_dim]
   std::vector<RowState> block_states;
   std::vector<RowState> states;
-  std::vector<float> tile;  // one page of one head as f32: key or value
+  std::vector<float> tile;   // one page of one head as f32: key or value
+  std::vector<float> spare;  // as large
 
   void prepare(int64_t m, int64_t head_dim) {
     const auto rows = static_cast<size_t>(m);
@@ -263,6 +123,8 @@ struct Workspace {
     block_states.resize(rows);
     states.assign(rows, RowState());
     tile.resize(width * kPageTokens);
+    spare.resize(tile.size());
+    coded_values.resize(rows * width);
   }
 };
 
@@ -277,9 +139,20 @@ struct Tile {
 
   int64_t group() const { return attention.shape.heads / attention.shape.kv_heads; }
   int64_t m() const { return count * group(); }
-  // A page's rows read it in its own form; rows that see both ways read every page so.
+  // A page's rows read it in its own form; rows that see both ways, or before anything was sealed,
+  // read every page so.
   bool is_own(int64_t page) const {
-    return sequence.bidirectional || page == (sequence.first_rank + first) / kPageTokens;
+    const int64_t own = (sequence.first_rank + first) / kPageTokens;
+    return sequence.bidirectional || page == own || own < sequence.first_pages;
+  }
+  PageType type_of(int64_t page) const {
+    return is_own(page) ? attention.own_page_type : attention.page_type;
+  }
+  PageSource source(int64_t page) const {
+    return {is_own(page) ? sequence.own_pages[page] : sequence.pages[page],
+            type_of(page),
+            page,
+            sequence.side};
   }
   // Ranks [begin_of(row), end_of(row)) are what a row of the sequence sees.
   int64_t begin_of(int64_t row) const {
@@ -315,58 +188,15 @@ void gather_query(const Tile& tile, Workspace& workspace) {
       target[dim] = source[dim] * tile.attention.shape.scale;
     }
   }
-}
-
-template <class Element>
-void convert(const Element* source, int64_t count, float* target) {
-  for (int64_t i = 0; i < count; i += kLanes) {
-    hn::StoreU(load(source + i), kFloats, target + i);
-  }
-}
-
-// key tile [head_dim, 32] of page `page`, rotated to its ranks.
-void rotate_tile(const KeyRotation& rotation, int64_t head_dim, int64_t page, float* key) {
-  const int64_t half = head_dim / 2;
-  for (int64_t i = 0; i < half; ++i) {
-    const int64_t place = (page * half + i) * kPageTokens;
-    for (int64_t token = 0; token < kPageTokens; token += kLanes) {
-      float* low_address = key + i * kPageTokens + token;
-      float* high_address = low_address + half * kPageTokens;
-      const Vector low = load(low_address);
-      const Vector high = load(high_address);
-      const Vector cosine = load(rotation.cosine + place + token);
-      const Vector sine = load(rotation.sine + place + token);
-      hn::StoreU(hn::NegMulAdd(high, sine, hn::Mul(low, cosine)), kFloats, low_address);
-      hn::StoreU(hn::MulAdd(low, sine, hn::Mul(high, cosine)), kFloats, high_address);
-    }
-  }
-}
-
-enum class Part : uint8_t { kKey, kValue };
-
-// Calls body(pointer to the elements of one kv head's keys or values in a page, their 32 scales or
-// null).
-template <class Body>
-HWY_INLINE void with_elements(const Tile& tile, int64_t page, Part part, Body&& body) {
-  const bool own = tile.is_own(page);
-  const std::byte* bytes = own ? tile.sequence.own_pages[page] : tile.sequence.pages[page];
-  const PageType type = own ? tile.attention.own_page_type : tile.attention.page_type;
-  const AttentionShape& shape = tile.attention.shape;
-  const int64_t head = tile.kv_head + (part == Part::kKey ? 0 : shape.kv_heads);
-  const int64_t first = head * shape.head_dim * kPageTokens;
-  const float* no_scales = nullptr;
-  switch (type) {
-    case PageType::kF32:
-      return body(reinterpret_cast<const float*>(bytes) + first, no_scales);
-    case PageType::kF16:
-      return body(reinterpret_cast<const hwy::float16_t*>(bytes) + first, no_scales);
-    case PageType::kBF16:
-      return body(reinterpret_cast<const hwy::bfloat16_t*>(bytes) + first, no_scales);
-    case PageType::kInt8: {
-      const std::byte* scales = bytes + 2 * shape.kv_heads * shape.head_dim * kPageTokens;
-      return body(reinterpret_cast<const int8_t*>(bytes) + first,
-                  reinterpret_cast<const float*>(scales) + head * kPageTokens);
-    }
+  const PageCodec* codec = tile.attention.codec;
+  workspace.coded_query.clear();
+  if (codec != nullptr && codec->changes_basis() && tile.sequence.side != nullptr) {
+    workspace.coded_query.resize(workspace.query.size());
+    codec->query_to_basis(tile.sequence.side,
+                          tile.kv_head,
+                          tile.m(),
+                          workspace.query.data(),
+                          workspace.coded_query.data());
   }
 }
 
@@ -380,12 +210,29 @@ HWY_INLINE void scale_tokens(int64_t rows, const float* scales, float* values) {
   }
 }
 
-const std::byte* address_of(const Tile& tile, int64_t page, Part part) {
+const std::byte* address_of(const Tile& tile, int64_t page, PagePart part) {
+  const PageSource source = tile.source(page);
+  if (source.type == PageType::kCoded) {
+    return tile.attention.codec->address(source.bytes, tile.kv_head, part);
+  }
   const std::byte* address = nullptr;
-  with_elements(tile, page, part, [&](const auto* elements, const float*) {
-    address = reinterpret_cast<const std::byte*>(elements);
-  });
+  with_elements(tile.attention.shape,
+                source,
+                tile.kv_head,
+                part,
+                [&](const auto* elements, const float*) {
+                  address = reinterpret_cast<const std::byte*>(elements);
+                });
   return address;
+}
+
+// Brings a head's part of a coded page, which begins at `address`, into the cache.
+HWY_INLINE void fetch_part(const Tile& tile, const std::byte* address) {
+  const int64_t bytes =
+      tile.attention.codec->page_bytes() / (2 * tile.attention.shape.kv_heads);
+  for (int64_t byte = 0; byte < bytes; byte += 64) {
+    fetch_ahead(address + byte);
+  }
 }
 
 // `next`: what is read after this page.
@@ -393,69 +240,126 @@ void score_page(
     const Tile& tile, int64_t page, int64_t place, const std::byte* next, Workspace& workspace) {
   const int64_t head_dim = tile.attention.shape.head_dim;
   const KeyRotation& rotation = tile.attention.key_rotation;
+  const PageSource source = tile.source(page);
   float* scores = workspace.scores.data() + place * kPageTokens;
+  const auto multiply_keys = [&](auto fetch, const float* query, const auto* keys) HWY_ATTR {
+    multiply<fetch.value>(tile.m(),
+                          query,
+                          head_dim,
+                          keys,
+                          next,
+                          kPageTokens,
+                          head_dim,
+                          false,
+                          scores,
+                          kAttentionBlockTokens);
+  };
+  const float* query = workspace.query.data();
+  if (source.type == PageType::kCoded) {
+    fetch_part(tile, next);
+    const bool in_basis = decode_key_tile(
+        tile.attention, source, tile.kv_head, workspace.tile.data(), workspace.spare.data());
+    return multiply_keys(std::false_type(),
+                         in_basis ? workspace.coded_query.data() : query,
+                         workspace.tile.data());
+  }
   const float* token_scales = nullptr;
-  with_elements(tile, page, Part::kKey, [&](const auto* key, const float* scales) HWY_ATTR {
-    token_scales = scales;
-    const auto multiply_keys = [&](auto fetch, const auto* keys) HWY_ATTR {
-      multiply<fetch.value>(tile.m(),
-                            workspace.query.data(),
-                            head_dim,
-                            keys,
-                            next,
-                            kPageTokens,
-                            head_dim,
-                            false,
-                            scores,
-                            kAttentionBlockTokens);
-    };
-    if (tile.m() < kConvertRows && rotation.cosine == nullptr) {
-      return multiply_keys(std::true_type(), key);
-    }
-    convert(key, head_dim * kPageTokens, workspace.tile.data());
-    if (rotation.cosine != nullptr) {
-      rotate_tile(rotation, head_dim, page, workspace.tile.data());
-    }
-    multiply_keys(std::false_type(), workspace.tile.data());
-  });
+  with_elements(
+      tile.attention.shape,
+      source,
+      tile.kv_head,
+      PagePart::kKey,
+      [&](const auto* key, const float* scales) HWY_ATTR {
+        token_scales = scales;
+        if (tile.m() < kConvertRows && rotation.cosine == nullptr) {
+          return multiply_keys(std::true_type(), query, key);
+        }
+        convert(key, head_dim * kPageTokens, workspace.tile.data());
+        if (rotation.cosine != nullptr) {
+          rotate_tile(rotation, head_dim, page, workspace.tile.data());
+        }
+        multiply_keys(std::false_type(), query, workspace.tile.data());
+      });
   if (token_scales != nullptr) {
     scale_tokens(tile.m(), token_scales, scores);
   }
 }
 
-// Tokens [first, end) of a page; `resume` adds to what earlier pages gave.
+// A block's sums of weighted values, some of them in the basis of a codec.
+struct BlockSums {
+  bool values = false;  // block_values hold something
+  bool coded = false;   // coded_values do
+};
+
+// Tokens [first, end) of a page; adds to what earlier pages gave.
 void weigh_page(const Tile& tile,
                 int64_t page,
                 int64_t place,
                 int64_t first,
                 int64_t end,
-                bool resume,
                 const std::byte* next,
-                Workspace& workspace) {
+                Workspace& workspace,
+                BlockSums& sums) {
   const int64_t head_dim = tile.attention.shape.head_dim;
-  with_elements(tile, page, Part::kValue, [&](const auto* value, const float* scales) HWY_ATTR {
-    if (scales != nullptr) {  // nobody needs the weights themselves any more
-      scale_tokens(tile.m(), scales, workspace.scores.data() + place * kPageTokens);
-    }
-    const float* weights = workspace.scores.data() + place * kPageTokens + first;
-    const auto multiply_values = [&](auto fetch, const auto* values) HWY_ATTR {
-      multiply<fetch.value>(tile.m(),
-                            weights,
-                            kAttentionBlockTokens,
-                            values,
-                            next,
-                            head_dim,
-                            end - first,
-                            resume,
-                            workspace.block_values.data(),
-                            head_dim);
-    };
-    if (tile.m() < kConvertRows) {
-      return multiply_values(std::true_type(), value + first * head_dim);
-    }
-    convert(value + first * head_dim, (end - first) * head_dim, workspace.tile.data());
-    multiply_values(std::false_type(), workspace.tile.data());
-  });
+  const PageSource source = tile.source(page);
+  const float* weights = workspace.scores.data() + place * kPageTokens + first;
+  const auto multiply_values = [&](auto fetch, const auto* values, bool in_basis) HWY_ATTR {
+    bool& resume = in_basis ? sums.coded : sums.values;
+    multiply<fetch.value>(tile.m(),
+                          weights,
+                          kAttentionBlockTokens,
+                          values,
+                          next,
+                          head_dim,
+                          end - first,
+                          resume,
+                          in_basis ? workspace.coded_values.data() : workspace.block_values.data(),
+                          head_dim);
+    resume = true;
+  };
+  if (source.type == PageType::kCoded) {
+    const PageCodec& codec = *tile.attention.codec;
+    fetch_part(tile, next);
+    codec.decode_values(
+        source.bytes, page, source.side, tile.kv_head, workspace.tile.data());
+    return multiply_values(
+        std::false_type(), workspace.tile.data() + first * head_dim, codec.changes_basis());
+  }
+  with_elements(tile.attention.shape,
+                source,
+                tile.kv_head,
+                PagePart::kValue,
+                [&](const auto* value, const float* scales) HWY_ATTR {
+                  if (scales != nullptr) {  // nobody needs the weights themselves any more
+                    scale_tokens(
+                        tile.m(), scales, workspace.scores.data() + place * kPageTokens);
+                  }
+                  if (tile.m() < kConvertRows) {
+                    return multiply_values(std::true_type(), value + first * head_dim, false);
+                  }
+                  convert(
+                      value + first * head_dim, (end - first) * head_dim, workspace.tile.data());
+                  multiply_values(std::false_type(), workspace.tile.data(), false);
+                });
+}
+
+// Brings the coded part of a block's sums back to the model's basis.
+void finish_block(const Tile& tile, const BlockSums& sums, Workspace& workspace) {
+  if (!sums.coded) {
+    return;
+  }
+  const int64_t count = tile.m() * tile.attention.shape.head_dim;
+  float* values = workspace.block_values.data();
+  if (!sums.values) {
+    std::fill_n(values, count, 0.0F);
+  }
+  std::vector<float>& back = workspace.values_of_basis;
+  back.resize(static_cast<size_t>(count));
+  tile.attention.codec->values_from_basis(
+      tile.sequence.side, tile.kv_head, tile.m(), workspace.coded_values.data(), back.data());
+  for (int64_t i = 0; i < count; i += kLanes) {
+    hn::StoreU(hn::Add(load(values + i), load(back.data() + i)), kFloats, values + i);
+  }
 }
 
 // Turns scores [begin, end) of a row's block into weights, of which it sees [first, last).
@@ -485,10 +389,10 @@ void attend_block(const Tile& tile, int64_t block, const std::byte* next, Worksp
   const int64_t count = pages - first_place;
   const auto chunk = [&](int64_t index) {
     if (index < 2 * count) {
-      const Part part = index < count ? Part::kKey : Part::kValue;
+      const PagePart part = index < count ? PagePart::kKey : PagePart::kValue;
       return address_of(tile, first_page + first_place + index % count, part);
     }
-    return next == nullptr ? address_of(tile, first_page + first_place, Part::kKey) : next;
+    return next == nullptr ? address_of(tile, first_page + first_place, PagePart::kKey) : next;
   };
   for (int64_t place = first_place; place < pages; ++place) {
     score_page(
@@ -510,6 +414,7 @@ void attend_block(const Tile& tile, int64_t block, const std::byte* next, Worksp
                      std::max(tile.begin_of(row) - first_token, begin),
                      std::min(tile.end_of(row) - first_token, tokens));
   }
+  BlockSums sums;
   for (int64_t place = first_place; place < pages; ++place) {
     // Places outside [skipped, tokens) hold whatever the page held before: never multiplied, not
     // even by zero.
@@ -519,10 +424,11 @@ void attend_block(const Tile& tile, int64_t block, const std::byte* next, Worksp
                place,
                std::max<int64_t>(skipped - page_token, 0),
                std::min(kPageTokens, tokens - page_token),
-               place > first_place,
                chunk(count + place - first_place + kChunksAhead),
-               workspace);
+               workspace,
+               sums);
   }
+  finish_block(tile, sums, workspace);
 }
 
 void store_output(const Tile& tile, const RowState* states, const float* values) {
@@ -532,6 +438,10 @@ void store_output(const Tile& tile, const RowState* states, const float* values)
     float* target = tile.sequence.output + tile.row_offset(m);
     for (int64_t dim = 0; dim < head_dim; dim += kLanes) {
       hn::StoreU(hn::Div(load(values + m * head_dim + dim), total), kFloats, target + dim);
+    }
+    if (tile.sequence.log_sum_exp != nullptr) {
+      tile.sequence.log_sum_exp[tile.row_offset(m) / head_dim] =
+          states[m].largest + std::log(states[m].total);
     }
   }
 }
@@ -665,7 +575,7 @@ void attend(const PagedAttention& attention, std::span<const AttentionSequence> 
       const SplitItem& following = split_items[static_cast<size_t>(item + 1 - num_whole)];
       const Tile& tile = split_tiles[static_cast<size_t>(following.tile)];
       const int64_t page = std::max(following.block * kBlockPages, tile.begin / kPageTokens);
-      next = address_of(tile, page, Part::kKey);
+      next = address_of(tile, page, PagePart::kKey);
     }
     run_split_item(
         split_tiles[static_cast<size_t>(part.tile)], part, next, workspace, split_partials);

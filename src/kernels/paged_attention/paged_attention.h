@@ -19,9 +19,11 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/paged_attention/page_codec.h"
+
 namespace adze::kernels {
 
-enum class PageType : uint8_t { kF32, kF16, kBF16, kInt8 };
+enum class PageType : uint8_t { kF32, kF16, kBF16, kInt8, kCoded };
 std::string_view page_type_name(PageType type);
 
 constexpr int64_t kPageTokens = 32;
@@ -60,13 +62,19 @@ struct AttentionSequence {
   // Encoders: each row sees ranks 0 .. first_rank + rows - 1, all in own_pages. Not with
   // first_visible.
   bool bidirectional = false;
+  // Rows of pages below this number read every page in own_pages: nothing was sealed yet.
+  int64_t first_pages = 0;
+  const std::byte* side = nullptr;  // of pages that a codec reads
+  // Natural logarithm of the sum of exp(score) over what a row sees [rows, heads]; null: not wanted.
+  float* log_sum_exp = nullptr;
 };
 
 struct PagedAttention {
   AttentionShape shape;
   PageType page_type;
   PageType own_page_type;
-  KeyRotation key_rotation;  // null pointers: keys are stored rotated
+  KeyRotation key_rotation;           // null pointers: keys are stored rotated
+  const PageCodec* codec = nullptr;   // of pages of type kCoded
 };
 
 // Bytes of one page.
@@ -96,10 +104,42 @@ void read_page_token(const AttentionShape& shape,
                      float* key,
                      float* value);
 
+// The first `count` tokens of one head: key, value [count, head_dim].
+void read_page_head(const AttentionShape& shape,
+                    PageType type,
+                    const std::byte* page,
+                    int64_t kv_head,
+                    int64_t count,
+                    float* key,
+                    float* value);
+
 // All sequences of a step in one parallel region over sequence x kv head x block (few rows) or row
 // tile (many rows). Decode reads 2 * kv_heads * visible tokens * head_dim elements, in whole pages:
 // memory bound.
 void paged_attention(const PagedAttention& attention, std::span<const AttentionSequence> sequences);
+
+// How much rows attend to each token: for a kv head, the mean over its group's query heads of
+// attention, times the row's weight, summed over the rows.
+struct AttentionMass {
+  const float* query;          // [rows, heads, head_dim], rotated
+  const float* log_sum_exp;    // [rows, heads], as paged_attention gives it
+  const float* row_weights;    // [rows]; null: 1 each
+  const int32_t* end_ranks;    // [rows]: row r sees ranks below end_ranks[r]
+  // And not below begin_ranks[r]; those of kv head h are at begin_ranks + h * stride. Null: 0.
+  const int32_t* begin_ranks = nullptr;
+  int64_t begin_head_stride = 0;
+  int64_t rows;
+  const std::byte* const* pages;  // by page number, as they are now
+  const PageType* page_types;     // likewise
+  const std::byte* side = nullptr;
+  int64_t tokens;              // columns of `mass`
+  float* mass;                 // [kv_heads, tokens], added to
+};
+// Never stores a row's scores beyond one page. Bits depend on what the rows and tokens are, not on
+// threads. Costs a query-key product: rows * heads * tokens * head_dim multiply-adds.
+void attention_mass(const PagedAttention& attention, const AttentionMass& mass);
+// The specification: double accumulation.
+void attention_mass_reference(const PagedAttention& attention, const AttentionMass& mass);
 
 // The specification: double accumulation, one softmax over all visible tokens. The fast one differs
 // by at most 2e-5 relative to the largest |value| seen, with scores up to about 30 in size.

@@ -1,0 +1,110 @@
+#include "kv/recent_queries.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/float16.h"
+
+namespace adze::kv {
+
+int64_t RecentQueries::page_bytes(int64_t window, int64_t heads, int64_t head_dim) {
+  return window * heads *
+         (head_dim * static_cast<int64_t>(sizeof(uint16_t)) + static_cast<int64_t>(sizeof(float)));
+}
+
+void RecentQueries::resize(PagePool& pool, int64_t window, int64_t heads, int64_t head_dim) {
+  const QueryRows old = last(std::min(held_, window));
+  page_ = pool.allocate(page_bytes(window, heads, head_dim));
+  window_ = window;
+  heads_ = heads;
+  head_dim_ = head_dim;
+  held_ = next_ = 0;
+  push(pool,
+       window,
+       heads,
+       head_dim,
+       old.query.data(),
+       old.log_sum_exp.data(),
+       static_cast<int64_t>(old.back.size()));
+}
+
+void RecentQueries::push(PagePool& pool,
+                         int64_t window,
+                         int64_t heads,
+                         int64_t head_dim,
+                         const float* query,
+                         const float* log_sum_exp,
+                         int64_t rows) {
+  if (window == 0) {
+    return;
+  }
+  if (window != window_) {
+    resize(pool, window, heads, head_dim);
+  } else if (page_.shared()) {
+    page_ = pool.copy(page_);
+  }
+  const int64_t width = heads * head_dim;
+  auto* halves = reinterpret_cast<uint16_t*>(page_.data());
+  auto* sums = reinterpret_cast<float*>(page_.data() + window * width * 2);
+  for (int64_t row = std::max<int64_t>(0, rows - window); row < rows; ++row) {
+    for (int64_t i = 0; i < width; ++i) {
+      halves[next_ * width + i] = core::half_from_float(query[row * width + i]);
+    }
+    std::copy_n(log_sum_exp + row * heads, heads, sums + next_ * heads);
+    next_ = (next_ + 1) % window;
+    held_ = std::min(held_ + 1, window);
+  }
+}
+
+QueryRows RecentQueries::last(int64_t rows) const {
+  rows = std::min(rows, held_);
+  QueryRows result;
+  const int64_t width = heads_ * head_dim_;
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t place = (next_ - rows + row + window_) % window_;
+    const auto* halves = reinterpret_cast<const uint16_t*>(page_.data()) + place * width;
+    const auto* sums =
+        reinterpret_cast<const float*>(page_.data() + window_ * width * 2) + place * heads_;
+    for (int64_t i = 0; i < width; ++i) {
+      result.query.push_back(core::float_from_half(halves[i]));
+    }
+    result.log_sum_exp.insert(result.log_sum_exp.end(), sums, sums + heads_);
+    result.back.push_back(static_cast<int32_t>(rows - 1 - row));
+  }
+  return result;
+}
+
+void RecentQueries::save(core::StateWriter& writer) const {
+  for (const int64_t value : {window_, heads_, head_dim_, held_, next_}) {
+    writer.value(value);
+  }
+  if (page_) {
+    writer.bytes({page_.data(), static_cast<size_t>(page_.bytes())});
+  }
+}
+
+void RecentQueries::load(core::StateReader& reader, PagePool& pool) {
+  RecentQueries loaded;
+  for (int64_t* value :
+       {&loaded.window_, &loaded.heads_, &loaded.head_dim_, &loaded.held_, &loaded.next_}) {
+    *value = reader.value<int64_t>();
+    if (*value < 0 || *value > (int64_t{1} << 20)) {
+      throw core::error(
+          "state", "{}: expected queries of a layer, got the size {}", reader.source(), *value);
+    }
+  }
+  if (loaded.window_ > 0) {
+    if (loaded.held_ > loaded.window_ || loaded.next_ >= loaded.window_) {
+      throw core::error("state", "{}: expected a ring of {} rows", reader.source(), loaded.window_);
+    }
+    const int64_t bytes = page_bytes(loaded.window_, loaded.heads_, loaded.head_dim_);
+    // Read before allocating: a false size runs out of bytes, never out of memory.
+    const auto raw = reader.bytes(static_cast<uint64_t>(bytes));
+    loaded.page_ = pool.allocate(bytes);
+    std::copy(raw.begin(), raw.end(), loaded.page_.data());
+  }
+  *this = std::move(loaded);
+}
+
+}  // namespace adze::kv
