@@ -16,6 +16,7 @@
 #include "infer/append_tokens.h"
 #include "kv/cache_registry.h"
 #include "model/forward.h"
+#include "tensor/operations.h"
 
 namespace adze::eval {
 namespace {
@@ -173,16 +174,25 @@ class Lab {
   // Appends a turn; the logits of its rows [rows, vocab_size] where asked for.
   at::Tensor turn(kv::Sequence& sequence, std::span<const int32_t> tokens, bool wants_logits) {
     at::Tensor result;
-    sequence.begin_turn(static_cast<int64_t>(tokens.size()), 0);
+    const auto rows = static_cast<int64_t>(tokens.size());
+    if (wants_logits) {
+      result = tensor::empty_floats(rows, model_.spec.vocab_size);
+    }
+    sequence.begin_turn(rows, 0);
     infer::append_tokens(model_,
                          rotation_,
                          sequence,
                          tokens,
                          wants_logits ? kTurn : kPrefillChunk,
-                         [&](int64_t, const at::Tensor& hidden) {
-                           if (wants_logits) {
-                             result = model::logits(model_, hidden);
+                         [&](int64_t first, const at::Tensor& hidden) {
+                           if (!wants_logits) {
+                             return;
                            }
+                           const at::Tensor logits = model::logits(model_, hidden);
+                           std::copy_n(logits.const_data_ptr<float>(),
+                                       logits.numel(),
+                                       result.mutable_data_ptr<float>() +
+                                           first * model_.spec.vocab_size);
                          });
     return result;
   }

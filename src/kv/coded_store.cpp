@@ -63,7 +63,7 @@ class CodedStore : public KvStore {
     std::vector<float> tile(static_cast<size_t>(head_dim * kPageTokens));
     std::vector<float> coded(tile.size());
     codec_->decode_keys(bytes, page, side, kv_head, tile.data());
-    if (codec_->changes_basis()) {
+    if (codec_->changes_keys()) {
       coded.swap(tile);
       codec_->keys_from_basis(side, kv_head, coded.data(), tile.data());
     }
@@ -73,7 +73,7 @@ class CodedStore : public KvStore {
       }
     }
     codec_->decode_values(bytes, page, side, kv_head, value);
-    if (codec_->changes_basis()) {
+    if (codec_->changes_values()) {
       coded.assign(value, value + head_dim * kPageTokens);
       codec_->values_from_basis(side, kv_head, kPageTokens, coded.data(), value);
     }

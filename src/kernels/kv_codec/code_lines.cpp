@@ -34,25 +34,33 @@ inline void unpack(const std::byte* line, uint8_t* codes) {
   uint64_t words[4];
   if constexpr (kBits == 8) {
     std::memcpy(words, line, 32);
-  } else if constexpr (kBits == 4) {
-    const uint64_t low = word(line);
-    const uint64_t high = word(line + 8);
-    words[0] = low & (15 * kOnes);
-    words[1] = high & (15 * kOnes);
-    words[2] = (low >> 4) & (15 * kOnes);
-    words[3] = (high >> 4) & (15 * kOnes);
   } else {
-    const uint64_t pairs = word(line);
-    for (int j = 0; j < 4; ++j) {
-      words[j] = (pairs >> (2 * j)) & (3 * kOnes);
+    constexpr int kLow = kBits < 4 ? 2 : 4;
+    if constexpr (kLow == 4) {
+      const uint64_t low = word(line);
+      const uint64_t high = word(line + 8);
+      words[0] = low & (15 * kOnes);
+      words[1] = high & (15 * kOnes);
+      words[2] = (low >> 4) & (15 * kOnes);
+      words[3] = (high >> 4) & (15 * kOnes);
+    } else {
+      const uint64_t pairs = word(line);
+      for (int j = 0; j < 4; ++j) {
+        words[j] = (pairs >> (2 * j)) & (3 * kOnes);
+      }
     }
-    if constexpr (kBits == 3) {
+    if constexpr (kBits - kLow == 1) {
       uint32_t halves;
-      std::memcpy(&halves, line + 8, 4);
+      std::memcpy(&halves, line + 4 * kLow, 4);
       const uint64_t high =
           (halves & 0x0F0F0F0F) | static_cast<uint64_t>((halves >> 4) & 0x0F0F0F0F) << 32;
       for (int j = 0; j < 4; ++j) {
-        words[j] |= ((high >> j) & kOnes) << 2;
+        words[j] |= ((high >> j) & kOnes) << kLow;
+      }
+    } else if constexpr (kBits - kLow == 2) {
+      const uint64_t pairs = word(line + 4 * kLow);
+      for (int j = 0; j < 4; ++j) {
+        words[j] |= ((pairs >> (2 * j)) & (3 * kOnes)) << kLow;
       }
     }
   }
@@ -68,10 +76,14 @@ inline void with_bits(int64_t bits, Body&& body) {
       return body(std::integral_constant<int, 3>());
     case 4:
       return body(std::integral_constant<int, 4>());
+    case 5:
+      return body(std::integral_constant<int, 5>());
+    case 6:
+      return body(std::integral_constant<int, 6>());
     case 8:
       return body(std::integral_constant<int, 8>());
     default:
-      core::check(false, "2, 3, 4 or 8 bits, got ", bits);
+      core::check(false, "2, 3, 4, 5, 6 or 8 bits, got ", bits);
   }
 }
 
@@ -120,20 +132,43 @@ void lines(int64_t bits,
   });
 }
 
+void lines_to(int64_t bits,
+              const std::byte* lines,
+              const float* scale,
+              const float* zero,
+              const uint8_t* rows,
+              int64_t count,
+              float* numbers) {
+  with_bits(bits, [&](auto width) HWY_ATTR {
+    HWY_ALIGN uint8_t codes[kLineCodes];
+    for (int64_t line = 0; line < count; ++line) {
+      unpack<width.value>(lines + line * line_bytes(width.value), codes);
+      const Vector step = hn::Set(kFloats, scale[line]);
+      const Vector least = hn::Set(kFloats, zero[line]);
+      float* target = numbers + rows[line] * kLineCodes;
+      for (int64_t i = 0; i < kLineCodes; i += kLanes) {
+        hn::StoreU(hn::MulAdd(code_floats(codes + i), step, least), kFloats, target + i);
+      }
+    }
+  });
+}
+
 void lines_by_place(int64_t bits,
                     const std::byte* lines,
                     const float* scale,
                     const float* zero,
+                    int64_t period,
                     int64_t count,
                     float* numbers) {
   with_bits(bits, [&](auto width) HWY_ATTR {
     HWY_ALIGN uint8_t codes[kLineCodes];
     for (int64_t line = 0; line < count; ++line) {
       unpack<width.value>(lines + line * line_bytes(width.value), codes);
+      const int64_t place = line % period * kLineCodes;
       for (int64_t i = 0; i < kLineCodes; i += kLanes) {
         hn::StoreU(hn::MulAdd(code_floats(codes + i),
-                              hn::LoadU(kFloats, scale + i),
-                              hn::LoadU(kFloats, zero + i)),
+                              hn::LoadU(kFloats, scale + place + i),
+                              hn::LoadU(kFloats, zero + place + i)),
                    kFloats,
                    numbers + line * kLineCodes + i);
       }
@@ -149,6 +184,7 @@ HWY_AFTER_NAMESPACE();
 namespace adze::kernels {
 namespace {
 HWY_EXPORT(lines);
+HWY_EXPORT(lines_to);
 HWY_EXPORT(lines_by_place);
 }  // namespace
 
@@ -163,13 +199,18 @@ void pack_line(int64_t bits, const uint8_t* codes, std::byte* line) {
     };
     if (bits == 8) {
       put(n, code);
-    } else if (bits == 4) {
-      put(n % 16, code << (n < 16 ? 0 : 4));
+      continue;
+    }
+    const int64_t low = bits < 4 ? 2 : 4;
+    if (low == 4) {
+      put(n % 16, (code & 15) << (n < 16 ? 0 : 4));
     } else {
       put(i, (code & 3) << (2 * j));
-      if (bits == 3) {
-        put(8 + i % 4, (code >> 2) << (j + (i < 4 ? 0U : 4U)));
-      }
+    }
+    if (bits - low == 1) {
+      put(4 * low + i % 4, (code >> low) << (j + (i < 4 ? 0U : 4U)));
+    } else if (bits - low == 2) {
+      put(4 * low + i, (code >> low) << (2 * j));
     }
   }
 }
@@ -186,13 +227,24 @@ void decode_lines(int64_t bits,
   HWY_DYNAMIC_DISPATCH(lines)(bits, lines, scales, count, numbers);
 }
 
+void decode_lines_to(int64_t bits,
+                     const std::byte* lines,
+                     const float* scale,
+                     const float* zero,
+                     const uint8_t* rows,
+                     int64_t count,
+                     float* numbers) {
+  HWY_DYNAMIC_DISPATCH(lines_to)(bits, lines, scale, zero, rows, count, numbers);
+}
+
 void decode_lines_by_place(int64_t bits,
                            const std::byte* lines,
                            const float* scale,
                            const float* zero,
+                           int64_t period,
                            int64_t count,
                            float* numbers) {
-  HWY_DYNAMIC_DISPATCH(lines_by_place)(bits, lines, scale, zero, count, numbers);
+  HWY_DYNAMIC_DISPATCH(lines_by_place)(bits, lines, scale, zero, period, count, numbers);
 }
 
 void encode_line(int64_t bits, const float* numbers, uint16_t* scale_and_zero, std::byte* line) {

@@ -1,12 +1,13 @@
 #pragma once
-// Lines of 32 unsigned codes of 2, 3, 4 or 8 bits, and their numbers: code * scale + zero. A line is
-// 4 * bits bytes. With n = 8 j + i (i in 0 .. 7, j in 0 .. 3):
-//   2 bits: byte i holds code 8 j + i in its bits 2 j, 2 j + 1
+// Lines of 32 unsigned codes of 2, 3, 4, 5, 6 or 8 bits, and their numbers: code * scale + zero. A
+// line is 4 * bits bytes, in planes. With n = 8 j + i (i in 0 .. 7, j in 0 .. 3):
 //   4 bits: byte i holds codes i (low) and 16 + i (high half), i in 0 .. 15
-//   3 bits: the low two bits as above, then 4 bytes of high bits: byte k holds those of i = k in its
-//           low half and of i = k + 4 in its high half, that of j in bit j
+//   2 bits: byte i holds code 8 j + i in its bits 2 j, 2 j + 1
+//   1 bit:  byte k holds those of i = k in its low half and of i = k + 4 in its high half, that of j
+//           in bit j
+//   3, 5, 6 bits: the low 2, 4, 4 bits, then the high 1, 1, 2
 //   8 bits: byte n
-// The layouts unpack by shifts and masks of 64-bit words.
+// The planes unpack by shifts and masks of 64-bit words.
 
 #include <cstddef>
 #include <cstdint>
@@ -25,11 +26,20 @@ void decode_lines(int64_t bits,
                   const uint16_t* scales,
                   int64_t count,
                   float* numbers);
-// The same where the scale and zero are those of the place in the line, [32] each.
+// Line n, of scale[n] and zero[n], goes to numbers + 32 * rows[n].
+void decode_lines_to(int64_t bits,
+                     const std::byte* lines,
+                     const float* scale,
+                     const float* zero,
+                     const uint8_t* rows,
+                     int64_t count,
+                     float* numbers);
+// The scale and zero are those of the place, [period, 32] each; line n has those of n % period.
 void decode_lines_by_place(int64_t bits,
                            const std::byte* lines,
                            const float* scale,
                            const float* zero,
+                           int64_t period,
                            int64_t count,
                            float* numbers);
 

@@ -114,7 +114,7 @@ class Int4Codec : public HeadPartsCodec {
     for (int64_t token = 0; token < kPageTokens; ++token) {
       read_scale(part, token, scale[token], zero[token]);
     }
-    decode_lines_by_place(kBits, part, scale, zero, head_dim(), keys);
+    decode_lines_by_place(kBits, part, scale, zero, 1, head_dim(), keys);
   }
   void decode_values(const std::byte* page,
                      int64_t /*number*/,

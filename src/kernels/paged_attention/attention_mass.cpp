@@ -46,7 +46,7 @@ void gather(const PagedAttention& attention, const AttentionMass& mass, int64_t 
       buffers.query[static_cast<size_t>(m * shape.head_dim + dim)] = source[dim] * shape.scale;
     }
   }
-  if (attention.codec != nullptr && attention.codec->changes_basis() && mass.side != nullptr) {
+  if (attention.codec != nullptr && attention.codec->changes_keys() && mass.side != nullptr) {
     buffers.coded_query.resize(buffers.query.size());
     attention.codec->query_to_basis(
         mass.side, kv_head, count, buffers.query.data(), buffers.coded_query.data());

@@ -139,13 +139,13 @@ void get_any(const PagedAttention& attention,
     codec.decode_values(page.bytes, page.number, page.side, kv_head, tile.data());
     const float* coded = tile.data() + token * shape.head_dim;
     std::copy_n(coded, shape.head_dim, values);
-    if (codec.changes_basis()) {
+    if (codec.changes_values()) {
       codec.values_from_basis(page.side, kv_head, 1, coded, values);
     }
     return;
   }
   codec.decode_keys(page.bytes, page.number, page.side, kv_head, tile.data());
-  if (codec.changes_basis()) {
+  if (codec.changes_keys()) {
     const std::vector<float> coded = tile;
     codec.keys_from_basis(page.side, kv_head, coded.data(), tile.data());
   }

@@ -45,8 +45,9 @@ class PageCodec {
                              int64_t kv_head,
                              float* values) const = 0;
 
-  // Whether the basis is another than the model's; if not, the three below are never called.
-  virtual bool changes_basis() const { return false; }
+  // Whether the basis is another than the model's; if not, what follows is never called.
+  virtual bool changes_keys() const { return false; }
+  virtual bool changes_values() const { return false; }
   // query, result [rows, head_dim]: result · coded key = query · key.
   virtual void query_to_basis(const std::byte* /*side*/,
                               int64_t /*kv_head*/,

@@ -85,7 +85,7 @@ HWY_INLINE bool decode_key_tile(const PagedAttention& attention,
                                 float* spare) {
   const PageCodec& codec = *attention.codec;
   const bool rotated = attention.key_rotation.cosine != nullptr;
-  const bool back = rotated && codec.changes_basis();
+  const bool back = rotated && codec.changes_keys();
   codec.decode_keys(page.bytes, page.number, page.side, kv_head, back ? spare : tile);
   if (back) {
     codec.keys_from_basis(page.side, kv_head, spare, tile);
@@ -93,7 +93,7 @@ HWY_INLINE bool decode_key_tile(const PagedAttention& attention,
   if (rotated) {
     rotate_tile(attention.key_rotation, attention.shape.head_dim, page.number, tile);
   }
-  return codec.changes_basis() && !back;
+  return codec.changes_keys() && !back;
 }
 
 // values = cap * tanh(values / cap); count a multiple of 16. NaN stays.

@@ -190,7 +190,7 @@ void gather_query(const Tile& tile, Workspace& workspace) {
   }
   const PageCodec* codec = tile.attention.codec;
   workspace.coded_query.clear();
-  if (codec != nullptr && codec->changes_basis() && tile.sequence.side != nullptr) {
+  if (codec != nullptr && codec->changes_keys() && tile.sequence.side != nullptr) {
     workspace.coded_query.resize(workspace.query.size());
     codec->query_to_basis(tile.sequence.side,
                           tile.kv_head,
@@ -323,7 +323,7 @@ void weigh_page(const Tile& tile,
     codec.decode_values(
         source.bytes, page, source.side, tile.kv_head, workspace.tile.data());
     return multiply_values(
-        std::false_type(), workspace.tile.data() + first * head_dim, codec.changes_basis());
+        std::false_type(), workspace.tile.data() + first * head_dim, codec.changes_values());
   }
   with_elements(tile.attention.shape,
                 source,
