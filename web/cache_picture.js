@@ -62,6 +62,7 @@ function draw(cache, usage) {
   picture.setAttribute("height", height + 3 + kStrip);
   picture.replaceChildren(...paths);
   $("axis-last").textContent = count(width);
+  $("axis-layers").textContent = `${layers} layers`;
   const caption = captionOf(cache);
   $("cache-caption").textContent = caption;
   const first = rangesText(cache.kept[0].slice(0, 20));
@@ -114,6 +115,7 @@ export function showCache(adze, usage) {
     $("cache-caption").textContent =
       "Each row is a layer, each column a token of the text; what the cache keeps is filled in.";
     $("axis-last").textContent = "";
+    $("axis-layers").textContent = "layers";
   }
   $("cache-kind").textContent = cache ? `${cache.store}, ${cache.policy}` : "";
   if (cache) {

@@ -76,7 +76,7 @@ function furnish(fragment) {
     pre.tabIndex = 0;
     pre.setAttribute("role", "region");
     pre.setAttribute("aria-label", language ? `Code, ${language}` : "Code");
-    frame.append(element("div", {class: "code-head"}, element("span", {}, language), copy), pre);
+    frame.append(element("div", {class: "code-head"}, element("span", {}, language || "text"), copy), pre);
   }
   for (const table of fragment.querySelectorAll("table")) {
     const frame = element("div", {class: "table-scroll", tabindex: "0", role: "region",
