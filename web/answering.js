@@ -23,13 +23,17 @@ export function emptyAnswer(model = "") {
   return {role: "assistant", content: "", model, finish: "", usage: null, adze: null, error: null};
 }
 
-// Tokens a second while they come in: the server gives its own figure with the last of them.
+// What the server says only with the last token, while they come in. The first picture of the cache
+// comes with the first token: it holds the prompt and nothing else.
 class Pace {
-  timings(tokens) {
+  take(tokens) {
     const now = performance.now();
     this.first ??= {tokens, now};
     const seconds = (now - this.first.now) / 1000;
-    return seconds > 0 ? {decode_tokens_per_second: (tokens - this.first.tokens) / seconds} : {};
+    return {
+      prompt_tokens: this.first.tokens,
+      timings: seconds > 0 ? {decode_tokens_per_second: (tokens - this.first.tokens) / seconds} : {},
+    };
   }
 }
 
@@ -40,8 +44,7 @@ function takeChunk(message, chunk, pace) {
   message.model = chunk.model ?? message.model;
   message.usage = chunk.usage ?? message.usage;
   if (chunk.adze) {
-    const timings = chunk.adze.timings ?? pace.timings(chunk.adze.cache?.tokens ?? 0);
-    message.adze = {...message.adze, ...chunk.adze, timings};
+    message.adze = {...message.adze, ...pace.take(chunk.adze.cache?.tokens ?? 0), ...chunk.adze};
   }
   return Boolean(chunk.adze || chunk.usage);
 }

@@ -249,7 +249,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.event({"error": {"message": "the cache is full: 512 pages are in use", "type": "server_error",
                                       "param": "kv_policy", "code": "cache_full"}})
                 return
-            more = {"adze": adze(prompt + index)} if index % 16 == 15 and request.get("cache_picture") else {}
+            more = {"adze": adze(prompt + index)} if index % 16 == 0 and request.get("cache_picture") else {}
             self.chunk(request, {"content": piece}, **more)
             time.sleep(1 / rate)
         count = min(limit, len(pieces))

@@ -312,7 +312,10 @@ class WithoutModel(PageCase):
              "messages": [{"role": "user", "content": words},
                           {"role": "assistant", "content": words, "model": words, "finish": words,
                            "error": {"message": words, "field": words},
-                           "adze": {"seed": words, "warnings": [words], "cache": {"store": words, "policy": words}}}]},
+                           "adze": {"seed": words, "warnings": [words], "cache": {"store": words, "policy": words}}},
+                          {"role": "assistant", "content": "", "usage": {"prompt_tokens": words},
+                           "adze": {"timings": words, "cache": {"tokens": 4, "bytes": words, "kept": [7, [[words]]]}}},
+                          {"role": "assistant", "content": "", "adze": {"cache": 7, "warnings": words}}]},
             {"messages": "none"}, 7]}
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
             pathlib.Path(file.name).write_text(json.dumps(exported), encoding="utf-8")
