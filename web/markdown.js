@@ -101,7 +101,8 @@ export class MarkdownView {
   }
 
   update(text) {
-    const tokens = parser.lexer(text);
+    // marked sees a code block that is still open only where its last line ends.
+    const tokens = parser.lexer(text.endsWith("\n") ? text : `${text}\n`);
     let same = 0;
     while (same < this.blocks.length && same < tokens.length &&
            this.blocks[same].raw === tokens[same].raw) {

@@ -21,7 +21,8 @@ if CHROMIUM is None:
     print("skipped: there is no chromium on this machine; make deps-test installs it")
     sys.exit(SKIPPED)
 # Names lead nowhere, so that a request which should not have been made is seen here and by nobody else.
-ARGUMENTS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-background-networking"]
+ARGUMENTS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--disable-background-networking",
+             "--disable-lcd-text"]  # coloured edges of letters are right for one screen only
 
 
 class Browser:

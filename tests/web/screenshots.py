@@ -7,7 +7,7 @@ import zlib
 from browser import Chat
 
 QUESTIONS = ("Why is the sky blue? Explain it to a ten-year-old in four sentences.",
-             "Write a Python function that counts the words of a text.")
+             "Give me three tips for a good night's sleep.")
 SIZE, PHONE_SIZE = (1280, 800), (390, 780)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -29,7 +29,7 @@ def smaller(png):
 
 
 def talk(chat, **policy):
-    chat.sampling(temperature=0, max_tokens=220)
+    chat.sampling(temperature=0, max_tokens=200)
     chat.open_group("Sampling")
     chat.locator("summary:text-is('Sampling')").click()
     if policy:
@@ -54,7 +54,7 @@ def make(browser, server, folder):
     talk(light)
     take(light, folder / "chat-light.png")
     dark = Chat(browser.context(SIZE, "dark"), server.url)
-    talk(dark, sinks=4, window=124)
+    talk(dark, sinks=4, window=92)
     take(dark, folder / "chat-dark-window.png")
     phone = Chat(browser.context(PHONE_SIZE), server.url)
     phone.ask(QUESTIONS[0])
