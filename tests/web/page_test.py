@@ -253,7 +253,7 @@ class WithModel(PageCase):
         chat.open_group("System prompt")
         chat.page.fill("#setting-system", "You are a pirate.")
         chat.sampling(max_tokens=4, temperature=0.5, top_p=0.9, top_k=40, min_p=0.05, seed=7, repetition_penalty=1.1,
-                      frequency_penalty=0.2, presence_penalty=0.1, stop="END\n")
+                      frequency_penalty=0.2, presence_penalty=0.1, stop="END\\n")
         chat.page.select_option("#setting-kv_store", "int8")
         chat.ask("Hello")
         wanted = {"max_tokens": 4, "temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "seed": 7,
