@@ -15,7 +15,7 @@ deps:          ## install what building and running need: packages, libtorch, th
 deps-build:
 	@tools/deps build libtorch
 
-deps-test:     ## install what testing needs beyond that: the fuzzing compiler
+deps-test:     ## install what testing needs beyond that: the fuzzing compiler, a browser
 	@tools/deps test
 
 deps-lint:

@@ -34,7 +34,16 @@ function captionOf(cache) {
     : `${count(least)} to ${count(most)} of ${count(cache.tokens)} tokens are kept in each of ${layers}.`;
 }
 
-function draw(cache, usage) {
+// The strip below the rows: whose tokens these are.
+function stripOf(cache, reused, prompt, top) {
+  return [
+    svg("path", {class: "reused", d: box(0, reused, top, kStrip)}),
+    svg("path", {class: "prompt", d: box(reused, prompt, top, kStrip)}),
+    svg("path", {class: "answer", d: box(prompt, Math.max(cache.tokens, prompt), top, kStrip)}),
+  ];
+}
+
+function draw(cache, reused, prompt) {
   const layers = cache.kept.length;
   const row = Math.max(2, Math.min(14, Math.floor(kHeight / layers)));
   const filled = row > 3 ? row - 1 : row;
@@ -50,18 +59,14 @@ function draw(cache, usage) {
     }
   });
   const paths = [svg("path", {class: "track", d: track}), svg("path", {class: "kept", d: kept})];
-  if (usage) {
-    const reused = usage.prompt_tokens_details?.cached_tokens ?? 0;
-    const top = height + 3;
-    paths.push(
-      svg("path", {class: "reused", d: box(0, reused, top, kStrip)}),
-      svg("path", {class: "prompt", d: box(reused, usage.prompt_tokens, top, kStrip)}),
-      svg("path", {class: "answer", d: box(usage.prompt_tokens, Math.max(cache.tokens, usage.prompt_tokens), top, kStrip)}));
+  if (prompt > 0) {
+    paths.push(...stripOf(cache, reused, prompt, height + 3));
   }
   picture.setAttribute("viewBox", `0 0 ${width} ${height + 3 + kStrip}`);
   picture.setAttribute("height", height + 3 + kStrip);
   picture.replaceChildren(...paths);
   $("axis-last").textContent = count(width);
+  $("axis-layers").textContent = `${layers} layers`;
   const caption = captionOf(cache);
   $("cache-caption").textContent = caption;
   const first = rangesText(cache.kept[0].slice(0, 20));
@@ -76,9 +81,12 @@ function fillTable(cache) {
 
 let shown = null;
 
+const isRange = (range) => Array.isArray(range) && range.length === 2 && range.every(Number.isFinite);
+
+// A stored or imported answer may hold anything.
 function isPicture(cache) {
-  return Array.isArray(cache?.kept) && cache.kept.length > 0 && cache.kept.every(Array.isArray) &&
-         Number.isFinite(cache.tokens);
+  return Array.isArray(cache?.kept) && cache.kept.length > 0 && Number.isFinite(cache.tokens) &&
+         cache.kept.every((ranges) => Array.isArray(ranges) && ranges.every(isRange));
 }
 
 function showMemory(cache) {
@@ -102,9 +110,11 @@ export function showCache(adze, usage) {
   const cache = adze?.cache;
   shown = isPicture(cache) ? cache : null;
   $("by-layer").hidden = !shown;
-  $("legend").toggleAttribute("data-off", !(shown && usage));
+  const reused = usage?.prompt_tokens_details?.cached_tokens;
+  const prompt = Number(usage?.prompt_tokens ?? adze?.prompt_tokens) || 0;
+  $("legend").toggleAttribute("data-off", !(shown && prompt > 0));
   if (shown) {
-    draw(shown, usage);
+    draw(shown, reused ?? 0, prompt);
     if ($("by-layer").open) {
       fillTable(shown);
     }
@@ -114,6 +124,7 @@ export function showCache(adze, usage) {
     $("cache-caption").textContent =
       "Each row is a layer, each column a token of the text; what the cache keeps is filled in.";
     $("axis-last").textContent = "";
+    $("axis-layers").textContent = "layers";
   }
   $("cache-kind").textContent = cache ? `${cache.store}, ${cache.policy}` : "";
   if (cache) {
@@ -126,10 +137,8 @@ export function showCache(adze, usage) {
   const timings = adze?.timings;
   showSpeed("prefill-speed", timings?.prefill_tokens_per_second);
   showSpeed("decode-speed", timings?.decode_tokens_per_second);
-  const reused = usage?.prompt_tokens_details?.cached_tokens;
-  const known = reused !== undefined && usage.prompt_tokens > 0;
-  showNumber("prefix-hits", known ? percent(reused / usage.prompt_tokens) : "–",
-    known ? `${count(reused)} of ${count(usage.prompt_tokens)}` : "");
+  const known = reused !== undefined && prompt > 0;
+  showNumber("prefix-hits", known ? percent(reused / prompt) : "–", known ? `${count(reused)} of ${count(prompt)}` : "");
 }
 
 $("by-layer").addEventListener("toggle", () => {

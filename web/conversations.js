@@ -3,6 +3,7 @@
 //
 // conversation: {id, title, updated, messages: [message]}; title "" means: from the first message
 // message: {role: "user" | "assistant", content, and for answers: model, finish, usage, adze, error}
+// adze: the member of that name of the server's answer, and prompt_tokens as first seen
 
 const kPrefix = "adze.conversation.";
 
@@ -15,6 +16,12 @@ function isRecord(value) {
 }
 
 const textOf = (value) => (typeof value === "string" ? value : "");
+
+function figuresOf(adze) {
+  const isWhole = isRecord(adze) && (adze.cache === undefined || isRecord(adze.cache)) &&
+                  Array.isArray(adze.warnings ?? []);
+  return isWhole ? adze : null;
+}
 
 // What comes from a file or from storage may be anything; null if it is no conversation.
 function readConversation(value) {
@@ -31,7 +38,7 @@ function readConversation(value) {
         model: textOf(message.model),
         finish: textOf(message.finish),
         usage: isRecord(message.usage) ? message.usage : null,
-        adze: isRecord(message.adze) ? message.adze : null,
+        adze: figuresOf(message.adze),
         error: isRecord(message.error) ? message.error : null,
       }),
     }));

@@ -74,13 +74,18 @@ function furnish(fragment) {
     const copy = iconButton("copy", "Copy code", () => copyText(pre.textContent, copy));
     pre.replaceWith(frame);
     pre.tabIndex = 0;
-    pre.setAttribute("role", "region");
+    pre.setAttribute("role", "group");
     pre.setAttribute("aria-label", language ? `Code, ${language}` : "Code");
-    frame.append(element("div", {class: "code-head"}, element("span", {}, language), copy), pre);
+    frame.append(element("div", {class: "code-head"}, element("span", {}, language || "text"), copy), pre);
   }
   for (const table of fragment.querySelectorAll("table")) {
-    const frame = element("div", {class: "table-scroll", tabindex: "0", role: "region",
+    const frame = element("div", {class: "table-scroll", tabindex: "0", role: "group",
                                   "aria-label": "Table"});
+    for (const heading of table.querySelectorAll("th")) {
+      if (heading.textContent.trim() === "") {
+        heading.replaceWith(element("td"));  // a heading of nothing is read aloud as one
+      }
+    }
     table.replaceWith(frame);
     frame.append(table);
   }
@@ -96,7 +101,8 @@ export class MarkdownView {
   }
 
   update(text) {
-    const tokens = parser.lexer(text);
+    // marked sees a code block that is still open only where its last line ends.
+    const tokens = parser.lexer(text.endsWith("\n") ? text : `${text}\n`);
     let same = 0;
     while (same < this.blocks.length && same < tokens.length &&
            this.blocks[same].raw === tokens[same].raw) {

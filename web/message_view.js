@@ -62,6 +62,7 @@ export class MessageView {
       return;
     }
     this.markdown.update(message.content);
+    this.body.hidden = !live && message.content === "";
     const waiting = live && message.content === "";
     if (waiting !== Boolean(this.waiting)) {
       this.waiting?.remove();

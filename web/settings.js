@@ -6,13 +6,13 @@ const kKey = "adze.settings";
 
 const kFields = [
   {name: "temperature", label: "Temperature", min: 0, max: 100, step: "0.1", usual: "1",
-   hint: "0 always takes the likeliest token, higher is freer. 0 to 100."},
+   hint: "0 always takes the likeliest token, higher is freer. 0\u00a0to\u00a0100."},
   {name: "top_p", label: "Top p", min: 0, max: 1, step: "0.05", usual: "1",
-   hint: "Draw from the likeliest tokens that reach this share together. 0 to 1."},
+   hint: "Draw from the likeliest tokens that reach this share together. 0\u00a0to\u00a01."},
   {name: "top_k", label: "Top k", min: 0, step: "1", whole: true, usual: "0",
    hint: "Draw from this many of the likeliest tokens; 0 is all."},
   {name: "min_p", label: "Min p", min: 0, max: 1, step: "0.01", usual: "0",
-   hint: "Leave out what is less likely than this share of the likeliest. 0 to 1."},
+   hint: "Leave out what is less likely than this share of the likeliest. 0\u00a0to\u00a01."},
   {name: "max_tokens", label: "Longest answer", min: 1, step: "1", whole: true, usual: "no limit",
    hint: "In tokens; empty: as far as the context goes."},
   {name: "seed", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: "1", whole: true,
@@ -20,12 +20,12 @@ const kFields = [
   {name: "repetition_penalty", label: "Repetition penalty", min: 0, max: 100, above: true,
    step: "0.05", usual: "1", hint: "Above 1, tokens seen before get less likely. Above 0, to 100."},
   {name: "frequency_penalty", label: "Frequency penalty", min: -2, max: 2, step: "0.1", usual: "0",
-   hint: "Taken off for each time a token was said. -2 to 2."},
+   hint: "Taken off for each time a token was said. −2\u00a0to\u00a02."},
   {name: "presence_penalty", label: "Presence penalty", min: -2, max: 2, step: "0.1", usual: "0",
-   hint: "Taken off once a token was said at all. -2 to 2."},
+   hint: "Taken off once a token was said at all. −2\u00a0to\u00a02."},
 ];
 const kGuesses = {name: "guesses", label: "Guesses", min: 0, max: 15, step: "1", whole: true,
-  usual: "server", hint: "Tokens guessed ahead and checked in one step; the text stays the same. 0 to 15."};
+  usual: "server", hint: "Tokens guessed ahead and checked in one step; the text stays the same. 0\u00a0to\u00a015."};
 const kMostStops = 16;
 
 const rangeOf = ({min, max, above}) =>

@@ -11,7 +11,9 @@
 #include "core/progress.h"
 #include "core/tensor_type.h"
 #include "data/model_store.h"
+#include "methods/cross_layer_attention/cross_layer_attention.h"
 #include "model/convert.h"
+#include "model/kv_sharing.h"
 
 namespace adze::cli {
 namespace {
@@ -21,6 +23,7 @@ struct ConvertOptions {
   std::string to = "gguf";
   std::optional<std::string> out;
   std::string type;
+  std::string cla;
   core::CommonOptions common;
 
   void validate() const {
@@ -43,6 +46,12 @@ struct ConvertOptions {
           self.type,
           "f32 f16 bf16, for gguf also q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k_s q4_k_m q5_k_m "
           "q6_k iq4_nl iq4_xs; without it the types stay, and hf gets f16 for quantised weights");
+    visit("cla",
+          self.cla,
+          "a copy whose layers share keys and values, for further training, which it needs: a "
+          "factor (2, 3:remainder=last), keep-ends, dense-front, dense-back, or each layer's owner "
+          "(0,0,2,2); owners get the mean of their group, without --type in f16 where that was "
+          "quantised");
     visit("", self.common, "");
   }
 };
@@ -81,9 +90,22 @@ nlohmann::ordered_json fallback_list(const model::ConversionReport& report) {
   return list;
 }
 
-void print(const model::ConversionReport& report, const std::filesystem::path& target) {
+std::string sharing_text(const model::ModelSpec& spec) {
+  return fmt::format("{} of {} layers own keys and values: {}",
+                     spec.owning_layers().size(),
+                     spec.num_layers,
+                     model::kv_groups_text(spec.kv_source));
+}
+
+void print(const model::ConversionReport& report,
+           const std::optional<model::ModelChange>& change,
+           const std::filesystem::path& target) {
   std::string text = fmt::format(
       "{}: {} tensors, {}\n", target.string(), report.tensors, bytes_text(report.tensor_bytes));
+  if (change) {
+    text += fmt::format("  {}; until it is trained, its answers are poor\n",
+                        sharing_text(change->spec));
+  }
   for (const model::TypeFallback& fallback : report.fallbacks) {
     text += fmt::format("  {}: {} instead of {}, whose blocks its rows do not fill\n",
                         printable(fallback.tensor),
@@ -91,7 +113,7 @@ void print(const model::ConversionReport& report, const std::filesystem::path& t
                         core::info(fallback.wanted).name);
   }
   for (const std::string& name : report.ignored) {
-    text += fmt::format("  left out, no part of a text model: {}\n", printable(name));
+    text += fmt::format("  left out, not used by a text model: {}\n", printable(name));
   }
   write_output(text);
 }
@@ -109,6 +131,12 @@ int convert(const std::vector<std::string>& arguments) {
   options.validate();
   const model::Checkpoint checkpoint =
       model::open_checkpoint(data::ModelStore().resolve(options.model.model));
+  std::optional<model::ModelChange> change;
+  if (!options.cla.empty()) {
+    change = methods::sharing_copy(checkpoint,
+                                   methods::kv_layout(options.cla, checkpoint.spec.num_layers));
+  }
+  const model::ModelChange* changed = change ? &*change : nullptr;
   std::optional<core::Progress> progress;
   const auto on_tensor = [&](int64_t done, int64_t all, const std::string& name) {
     if (!progress) {
@@ -124,24 +152,26 @@ int convert(const std::vector<std::string>& arguments) {
     if (target.has_parent_path()) {
       std::filesystem::create_directories(target.parent_path());
     }
-    report = model::write_gguf_model(checkpoint, options.type, target, on_tensor);
+    report = model::write_gguf_model(checkpoint, options.type, target, on_tensor, changed);
   } else {
     refuse_same(checkpoint.path, target);
     report = model::write_hugging_face_model(
-        checkpoint, float_type(options, checkpoint), target, on_tensor);
+        checkpoint, float_type(options, checkpoint), target, on_tensor, changed);
   }
   if (progress) {
     progress->update(report.tensors);
     progress->finish();
   }
   if (options.common.json) {
+    const model::ModelSpec& spec = change ? change->spec : checkpoint.spec;
     write_json_line({{"path", target.string()},
                      {"tensors", report.tensors},
                      {"tensor_bytes", report.tensor_bytes},
+                     {"kv_source", spec.kv_source},
                      {"fallbacks", fallback_list(report)},
                      {"left_out", report.ignored}});
   } else {
-    print(report, target);
+    print(report, change, target);
   }
   return 0;
 }

@@ -8,6 +8,7 @@
 #include "cli/terminal.h"
 #include "core/error.h"
 #include "data/model_store.h"
+#include "model/kv_sharing.h"
 
 namespace adze::cli {
 namespace {
@@ -63,6 +64,9 @@ nlohmann::ordered_json to_json(const ModelSummary& summary, const std::filesyste
           {"vocab_size", or_null(summary.vocab_size)},
           {"tokenizer", or_null(summary.tokenizer)},
           {"cache_bytes_per_token", or_null(summary.cache_bytes_per_token)},
+          {"unshared_cache_bytes_per_token", or_null(summary.unshared_cache_bytes_per_token)},
+          {"kv_owners", or_null(summary.kv_owners)},
+          {"kv_source", or_null(summary.kv_source)},
           {"chat_template", or_null(summary.chat_template)}};
 }
 
@@ -88,7 +92,21 @@ std::string cache_text(const ModelSummary& summary) {
       !__builtin_mul_overflow(per_token, *summary.context_length, &whole)) {
     text += fmt::format(", {} at full context", bytes_text(whole));
   }
+  if (summary.unshared_cache_bytes_per_token != summary.cache_bytes_per_token) {
+    text += fmt::format("; without sharing {} a token, which is also what a step reads",
+                        bytes_text(summary.unshared_cache_bytes_per_token.value_or(0)));
+  }
   return text;
+}
+
+std::string sharing_text(const ModelSummary& summary) {
+  if (!summary.kv_owners || summary.kv_owners == summary.num_layers) {
+    return "every layer has its own";
+  }
+  const std::string text =
+      fmt::format("{} of {} layers have their own", *summary.kv_owners, number(summary.num_layers));
+  return summary.kv_source ? text + ": " + model::kv_groups_text(*summary.kv_source)
+                           : text + ", the last ones share";
 }
 
 std::string table(const ModelSummary& summary, const std::filesystem::path& path) {
@@ -110,6 +128,7 @@ std::string table(const ModelSummary& summary, const std::filesystem::path& path
        fmt::format("{} tokens ({})",
                    number(summary.vocab_size),
                    summary.tokenizer.value_or("tokenizer not stated"))},
+      {"keys, values", sharing_text(summary)},
       {"cache", cache_text(summary)},
       {"chat template",
        summary.chat_template

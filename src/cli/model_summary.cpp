@@ -1,13 +1,26 @@
 #include "cli/model_summary.h"
 
+#include <algorithm>
 #include <functional>
 #include <numeric>
+#include <utility>
 
 #include "core/error.h"
 #include "data/tokenizer_files.h"
+#include "model/architectures.h"
+#include "model/gguf_metadata.h"
+#include "model/kv_sharing.h"
 
 namespace adze::cli {
 namespace {
+
+int64_t count_owners(const std::vector<int64_t>& kv_source) {
+  int64_t owners = 0;
+  for (size_t layer = 0; layer < kv_source.size(); ++layer) {
+    owners += std::cmp_equal(kv_source[layer], layer) ? 1 : 0;
+  }
+  return owners;
+}
 
 // Larger than any real model's, and small enough that products of three of them fit.
 constexpr int64_t kLargestSize = 1 << 20;
@@ -33,10 +46,14 @@ std::optional<std::vector<int64_t>> find_sizes(const formats::GgufFile& file,
   return sizes;
 }
 
-// Keys and values in f16 of all layers. A file of this format gives each layer its own.
+constexpr int64_t kBytesPerValue = 2;  // of f16
+
+// Keys and values in f16 of the layers that `owns` says.
+template <class Owns>
 std::optional<int64_t> cache_bytes(const ModelSummary& summary,
                                    const std::optional<std::vector<int64_t>>& kv_heads,
-                                   int64_t value_dim) {
+                                   int64_t value_dim,
+                                   Owns&& owns) {
   if (!summary.num_layers || !summary.head_dim || !kv_heads) {
     return std::nullopt;
   }
@@ -46,11 +63,33 @@ std::optional<int64_t> cache_bytes(const ModelSummary& summary,
                       *summary.num_layers,
                       kv_heads->size());
   }
-  constexpr int64_t kBytesPerValue = 2;
-  const int64_t heads = kv_heads->size() == 1
-                            ? kv_heads->front() * *summary.num_layers
-                            : std::accumulate(kv_heads->begin(), kv_heads->end(), int64_t{0});
+  int64_t heads = 0;
+  for (int64_t layer = 0; layer < *summary.num_layers; ++layer) {
+    const size_t entry = kv_heads->size() == 1 ? 0 : static_cast<size_t>(layer);
+    heads += owns(layer) ? (*kv_heads)[entry] : 0;
+  }
   return heads * (*summary.head_dim + value_dim) * kBytesPerValue;
+}
+
+// Which layers share, where the file says so. Of an architecture that does not load only the number
+// of owners is known: the last layers share with earlier ones.
+void add_sharing(const formats::GgufFile& file, ModelSummary& summary) {
+  const std::string prefix = summary.architecture + ".attention.";
+  const bool listed = file.metadata().contains(prefix + "kv_source_layer");
+  const int64_t shared = file.find_integer(prefix + "shared_kv_layers").value_or(0);
+  if (!summary.num_layers) {
+    return;
+  }
+  const auto known = model::architectures();
+  const bool loads = std::any_of(known.begin(), known.end(), [&](const auto& entry) {
+    return entry.gguf == summary.architecture;
+  });
+  if (loads && (listed || shared != 0)) {
+    summary.kv_source = model::spec_from_gguf(file).kv_source;
+    summary.kv_owners = count_owners(*summary.kv_source);
+  } else {
+    summary.kv_owners = *summary.num_layers - std::clamp<int64_t>(shared, 0, *summary.num_layers);
+  }
 }
 
 std::optional<int64_t> only_entry(const std::optional<std::vector<int64_t>>& sizes) {
@@ -112,7 +151,14 @@ ModelSummary summarise(const formats::GgufFile& file) {
   }
   const int64_t value_dim =
       only_entry(sizes("attention.value_length")).value_or(summary.head_dim.value_or(0));
-  summary.cache_bytes_per_token = cache_bytes(summary, kv_heads, value_dim);
+  add_sharing(file, summary);
+  const auto owns = [&](int64_t layer) {
+    return summary.kv_source ? (*summary.kv_source)[static_cast<size_t>(layer)] == layer
+                             : layer < *summary.kv_owners;
+  };
+  summary.cache_bytes_per_token = cache_bytes(summary, kv_heads, value_dim, owns);
+  summary.unshared_cache_bytes_per_token =
+      cache_bytes(summary, kv_heads, value_dim, [](int64_t) { return true; });
   if (const auto* tokens = file.find_strings("tokenizer.ggml.tokens")) {
     summary.vocab_size = static_cast<int64_t>(tokens->size());
   }
@@ -144,9 +190,13 @@ ModelSummary summarise(const model::Checkpoint& folder) {
   summary.head_dim = spec.head_dim;
   summary.vocab_size = spec.vocab_size;
   if (spec.causal) {
-    constexpr int64_t kBytesPerValue = 2;
-    const auto slots = static_cast<int64_t>(spec.owning_layers().size());
-    summary.cache_bytes_per_token = 2 * slots * spec.kv_width() * kBytesPerValue;
+    const auto bytes = model::kv_bytes_per_token(spec, kBytesPerValue);
+    summary.cache_bytes_per_token = bytes.cached;
+    summary.unshared_cache_bytes_per_token = bytes.read;
+    summary.kv_owners = count_owners(spec.kv_source);
+    if (*summary.kv_owners < spec.num_layers) {
+      summary.kv_source = spec.kv_source;
+    }
   }
   summary.tokenizer = tokenizer_name(model::read_tokenizer(folder).model);
   summary.chat_template = model::read_chat_template(folder);

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "formats/gguf.h"
 #include "model/checkpoint.h"
@@ -36,6 +37,10 @@ struct ModelSummary {
   std::optional<int64_t> vocab_size;
   std::optional<std::string> tokenizer;
   std::optional<int64_t> cache_bytes_per_token;  // with a cache of f16
+  // The same if every layer owned its keys and values: what a step reads for each cached token.
+  std::optional<int64_t> unshared_cache_bytes_per_token;
+  std::optional<int64_t> kv_owners;               // layers that own keys and values
+  std::optional<std::vector<int64_t>> kv_source;  // ModelSpec::kv_source, where layers share
   std::optional<std::string> chat_template;
 };
 

@@ -116,9 +116,11 @@ Plan make_plan(const model::Checkpoint& checkpoint,
       const int64_t share = std::max<int64_t>(0, room) / request.sequences;
       row.longest_context =
           policy->endless() && row.fits ? -1 : longest(*store, slots, share, spec.context_length);
+      // Every layer reads, whoever owns what it reads.
+      const int64_t read = sequence_bytes(*store, spec.num_layers, row.cached_tokens);
       row.decode_tokens_per_second =
           peaks.read_bytes_per_second /
-          static_cast<double>(plan.weight_bytes - unread_bytes(checkpoint) + each);
+          static_cast<double>(plan.weight_bytes - unread_bytes(checkpoint) + read);
       plan.rows.push_back(std::move(row));
     }
   }

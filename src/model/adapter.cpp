@@ -191,9 +191,6 @@ class Adapter {
     // Of a fused matrix each part gets a copy of `down`, which is small.
     for (const WeightRows& part : weights_in(base_.spec, target.stem, false)) {
       tensor::LinearWeightPtr& weight = layer.*part.weight;
-      if (weight == nullptr) {  // a fused matrix's, in a layer that reads another's keys and values
-        continue;
-      }
       tensor::StoredRows up{target.up->type, {}};
       for (const int64_t row : part.rows) {
         up.rows.push_back(target.up->data.data() + row * up_bytes);

@@ -20,8 +20,53 @@ namespace {
 using formats::quote_untrusted;
 using formats::StoredTensor;
 
+// Queries are the first rows of a fused matrix, in a layer that reads another's keys and values.
+void take_queries(const ModelSpec& spec,
+                  const std::string& prefix,
+                  const char* suffix,
+                  std::map<std::string, StoredTensor>& found) {
+  const auto fused = found.find(prefix + "attn_qkv" + suffix);
+  const int64_t rows = spec.heads * spec.head_dim;
+  if (fused == found.end() || fused->second.shape.empty() ||
+      fused->second.shape[0] != rows + 2 * spec.kv_width()) {
+    return;
+  }
+  StoredTensor query = fused->second;
+  const auto all_rows = static_cast<size_t>(query.shape[0]);
+  query.name = prefix + "attn_q" + suffix;
+  query.shape[0] = rows;
+  query.data = query.data.first(query.data.size() / all_rows * static_cast<size_t>(rows));
+  found.erase(fused);
+  found.emplace(query.name, std::move(query));
+}
+
+// Files may hold keys and values of layers that read another's, as those of Gemma 3n do: [05 §2.7].
+void leave_out_unread(Checkpoint& checkpoint, std::map<std::string, StoredTensor>& found) {
+  const ModelSpec& spec = checkpoint.spec;
+  const Architecture& entry = architecture(spec.architecture);
+  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
+    if (spec.owns_kv(layer)) {
+      continue;
+    }
+    const std::string prefix = fmt::format("blk.{}.", layer);
+    for (const char* suffix : {".weight", ".bias"}) {
+      for (const char* stem : {"attn_k", "attn_v", "attn_k_norm", "attn_kv_norm"}) {
+        const std::string name = prefix + stem + suffix;
+        if (found.erase(name) > 0) {
+          checkpoint.ignored.push_back(checkpoint.gguf ? name
+                                                       : hf_name(entry, name).value_or(name));
+        }
+      }
+      if (entry.fused_projections) {
+        take_queries(spec, prefix, suffix, found);
+      }
+    }
+  }
+}
+
 // Puts the tensors in the order of the forward pass, each checked against the spec.
 void arrange(Checkpoint& checkpoint, std::map<std::string, StoredTensor> found) {
+  leave_out_unread(checkpoint, found);
   for (const ExpectedTensor& expected : expected_tensors(checkpoint.spec)) {
     const auto entry = found.find(expected.name);
     if (entry == found.end()) {

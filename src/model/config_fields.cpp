@@ -133,6 +133,27 @@ std::optional<std::vector<double>> ConfigFields::numbers(const char* key) const 
   return result;
 }
 
+std::optional<std::vector<int64_t>> ConfigFields::integers(const char* key) const {
+  const auto values = numbers(key);
+  if (!values) {
+    return std::nullopt;
+  }
+  constexpr double kLargest = 9e15;  // whole numbers of a double
+  std::vector<int64_t> result;
+  for (const double value : *values) {
+    if (value != std::floor(value) || std::abs(value) > kLargest) {
+      fail(key, "a list of whole numbers");
+    }
+    result.push_back(static_cast<int64_t>(value));
+  }
+  return result;
+}
+
+bool ConfigFields::is_text(const char* key) const {
+  const auto* value = find(key);
+  return value != nullptr && value->is_string();
+}
+
 std::optional<std::vector<std::string>> ConfigFields::texts(const char* key) const {
   const auto* value = find(key);
   if (value == nullptr) {

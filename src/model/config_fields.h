@@ -28,11 +28,13 @@ class ConfigFields {
   std::optional<bool> boolean(const char* key) const;
   std::optional<std::string> text(const char* key) const;
   std::optional<std::vector<double>> numbers(const char* key) const;
+  std::optional<std::vector<int64_t>> integers(const char* key) const;
   std::optional<std::vector<std::string>> texts(const char* key) const;
   std::optional<ConfigFields> object(const char* key) const;
 
   int64_t required_integer(const char* key) const;
   bool has(const char* key) const { return find(key) != nullptr; }
+  bool is_text(const char* key) const;
   bool absent(const char* key) const { return !object_->contains(key); }  // not even null
   [[noreturn]] void fail(const char* key, std::string_view expected) const;
 

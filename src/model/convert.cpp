@@ -66,18 +66,91 @@ std::vector<int64_t> row_order(const ModelSpec& spec,
   return order;
 }
 
-std::vector<float> values_of(const StoredTensor& stored) {
-  const int64_t count = rows_of(stored) * columns_of(stored);
+// A tensor of the target, and the stored ones that it is the mean of: one, but for a change.
+struct TargetTensor {
+  StoredTensor form;  // name, shape, type of its own; no bytes
+  std::vector<const StoredTensor*> parts;
+};
+
+bool is_plain_float(TensorType type) {
+  return type == TensorType::kF32 || type == TensorType::kF16 || type == TensorType::kBF16;
+}
+
+TensorType mean_type(const std::vector<const StoredTensor*>& parts) {
+  TensorType type = parts.front()->type;
+  for (const StoredTensor* part : parts) {
+    if (!is_plain_float(part->type)) {
+      return TensorType::kF16;
+    }
+    type = part->type == type ? type : TensorType::kF32;
+  }
+  return type;
+}
+
+TargetTensor mean_of(const Checkpoint& checkpoint,
+                     const StoredTensor& stored,
+                     const std::vector<std::string>& names) {
+  TargetTensor target{stored, {}};
+  for (const std::string& name : names) {
+    target.parts.push_back(&checkpoint.tensor(name));
+    core::check(target.parts.back()->shape == stored.shape, "one shape, got another in ", name);
+  }
+  target.form.type = mean_type(target.parts);
+  return target;
+}
+
+std::vector<TargetTensor> target_tensors(const Checkpoint& checkpoint, const ModelChange* change) {
+  std::vector<TargetTensor> targets;
+  for (const StoredTensor& stored : checkpoint.tensors) {
+    if (change != nullptr && change->left_out.contains(stored.name)) {
+      continue;
+    }
+    const bool is_mean = change != nullptr && change->means.contains(stored.name);
+    targets.push_back(is_mean ? mean_of(checkpoint, stored, change->means.at(stored.name))
+                              : TargetTensor{stored, {&stored}});
+    targets.back().form.data = {};
+  }
+  return targets;
+}
+
+// `count` values of the mean, from the element `first` on, which starts a block in every part.
+void mean_values(const std::vector<const StoredTensor*>& parts,
+                 int64_t first,
+                 int64_t count,
+                 float* result) {
+  const auto read = [&](const StoredTensor& part, float* values) {
+    formats::dequantize_row(
+        part.type, part.data.data() + core::row_bytes(part.type, first), count, values);
+  };
+  if (parts.size() == 1) {
+    read(*parts.front(), result);
+    return;
+  }
   std::vector<float> values(static_cast<size_t>(count));
-  formats::dequantize_row(stored.type, stored.data.data(), count, values.data());
+  std::vector<double> sums(values.size());
+  for (const StoredTensor* part : parts) {
+    read(*part, values.data());
+    for (size_t i = 0; i < sums.size(); ++i) {
+      sums[i] += static_cast<double>(values[i]);
+    }
+  }
+  for (size_t i = 0; i < sums.size(); ++i) {
+    result[i] = static_cast<float>(sums[i] / static_cast<double>(parts.size()));
+  }
+}
+
+std::vector<float> values_of(const TargetTensor& target) {
+  const int64_t count = rows_of(target.form) * columns_of(target.form);
+  std::vector<float> values(static_cast<size_t>(count));
+  mean_values(target.parts, 0, count, values.data());
   return values;
 }
 
 // A vector (norm or bias) with its elements in the target's order and convention.
-std::vector<float> vector_values(const StoredTensor& stored,
+std::vector<float> vector_values(const TargetTensor& target,
                                  const std::vector<int64_t>& order,
                                  float offset) {
-  const std::vector<float> source = values_of(stored);
+  const std::vector<float> source = values_of(target);
   std::vector<float> values(source.size());
   for (size_t i = 0; i < values.size(); ++i) {
     values[i] = source[order.empty() ? i : static_cast<size_t>(order[i])] + offset;
@@ -90,24 +163,24 @@ void quantize_values(TensorType type, const std::vector<float>& values, std::byt
 }
 
 // Rows of a matrix in the target's order and type; all cores.
-void fill_matrix(const StoredTensor& stored,
+void fill_matrix(const TargetTensor& target,
                  const std::vector<int64_t>& order,
                  TensorType type,
-                 std::span<std::byte> target) {
-  const int64_t columns = columns_of(stored);
-  const int64_t source_bytes = core::row_bytes(stored.type, columns);
-  const int64_t target_bytes = core::row_bytes(type, columns);
-  core::parallel_for(rows_of(stored), 16, [&](int64_t begin, int64_t end) {
+                 std::span<std::byte> bytes) {
+  const int64_t columns = columns_of(target.form);
+  const int64_t row_bytes = core::row_bytes(type, columns);
+  const StoredTensor& only = *target.parts.front();
+  const bool is_copy = target.parts.size() == 1 && type == only.type;
+  core::parallel_for(rows_of(target.form), 16, [&](int64_t begin, int64_t end) {
     std::vector<float> values(static_cast<size_t>(columns));
     for (int64_t row = begin; row < end; ++row) {
       const int64_t from = order.empty() ? row : order[static_cast<size_t>(row)];
-      const std::byte* source = stored.data.data() + from * source_bytes;
-      std::byte* to = target.data() + row * target_bytes;
-      if (type == stored.type) {
-        std::memcpy(to, source, static_cast<size_t>(source_bytes));
+      std::byte* to = bytes.data() + row * row_bytes;
+      if (is_copy) {
+        std::memcpy(to, only.data.data() + from * row_bytes, static_cast<size_t>(row_bytes));
         continue;
       }
-      formats::dequantize_row(stored.type, source, columns, values.data());
+      mean_values(target.parts, from * columns, columns, values.data());
       formats::quantize_row(type, values.data(), columns, to);
     }
   });
@@ -134,18 +207,18 @@ class Conversion {
   }
 
   // `exact`: values that stand for the stored ones, or none.
-  void add(const StoredTensor& stored,
+  void add(const TargetTensor& target,
            const std::string& name,
            TensorType type,
            std::optional<std::vector<float>> exact = std::nullopt) {
     const auto index = static_cast<int64_t>(outputs_.size());
-    TensorOutput output{.name = name, .type = type, .shape = stored.shape, .fill = {}};
+    TensorOutput output{.name = name, .type = type, .shape = target.form.shape, .fill = {}};
     output.fill =
-        [this, &stored, name, type, index, values = std::move(exact)](std::span<std::byte> target) {
+        [this, target, name, type, index, values = std::move(exact)](std::span<std::byte> bytes) {
           if (on_tensor_) {
             on_tensor_(index, static_cast<int64_t>(outputs_.size()), name);
           }
-          naming(name, [&] { fill(stored, type, values, target); });
+          naming(name, [&] { fill(target, type, values, bytes); });
         };
     report_.tensor_bytes += static_cast<int64_t>(formats::output_bytes(output));
     ++report_.tensors;
@@ -175,14 +248,15 @@ class Conversion {
   ConversionReport& report() { return report_; }
 
  private:
-  void fill(const StoredTensor& stored,
+  void fill(const TargetTensor& target,
             TensorType type,
             const std::optional<std::vector<float>>& exact,
-            std::span<std::byte> target) const {
+            std::span<std::byte> bytes) const {
     if (exact) {
-      quantize_values(type, *exact, target.data());
+      quantize_values(type, *exact, bytes.data());
       return;
     }
+    const StoredTensor& stored = *target.parts.front();
     const std::vector<int64_t> order = row_order(checkpoint_.spec,
                                                  stored.name,
                                                  stored.shape.empty() ? 1 : stored.shape[0],
@@ -190,14 +264,14 @@ class Conversion {
                                                  to_alternating_);
     if (stored.shape.size() < 2) {
       const float offset = norm_offset(stored.name);
-      if (offset == 0 && order.empty() && type == stored.type) {
-        std::memcpy(target.data(), stored.data.data(), target.size());
+      if (offset == 0 && order.empty() && type == stored.type && target.parts.size() == 1) {
+        std::memcpy(bytes.data(), stored.data.data(), bytes.size());
       } else {
-        quantize_values(type, vector_values(stored, order, offset), target.data());
+        quantize_values(type, vector_values(target, order, offset), bytes.data());
       }
       return;
     }
-    fill_matrix(stored, order, type, target);
+    fill_matrix(target, order, type, bytes);
   }
 
   const Checkpoint& checkpoint_;
@@ -209,27 +283,29 @@ class Conversion {
 };
 
 // Norm weights that 1 + weight rounds away travel beside the sums.
-void add_exact_norms(const Checkpoint& checkpoint,
+void add_exact_norms(const std::vector<TargetTensor>& targets,
                      const Conversion& conversion,
                      GgufMetadata& metadata) {
-  for (const StoredTensor& stored : checkpoint.tensors) {
-    const float offset = conversion.norm_offset(stored.name);
+  for (const TargetTensor& target : targets) {
+    const float offset = conversion.norm_offset(target.form.name);
     if (offset == 0) {
       continue;
     }
-    std::vector<float> values = values_of(stored);
+    std::vector<float> values = values_of(target);
     const bool inexact = std::any_of(values.begin(), values.end(), [&](float value) {
       return (value + offset) - offset != value;
     });
     if (inexact) {
-      metadata.emplace_back(kExactNormPrefix + stored.name, formats::GgufArray{std::move(values)});
+      metadata.emplace_back(kExactNormPrefix + target.form.name,
+                            formats::GgufArray{std::move(values)});
     }
   }
 }
 
 std::optional<std::vector<float>> exact_norm(const Checkpoint& checkpoint,
-                                             const StoredTensor& stored) {
-  if (!checkpoint.gguf) {
+                                             const TargetTensor& target) {
+  const StoredTensor& stored = *target.parts.front();
+  if (!checkpoint.gguf || target.parts.size() > 1) {
     return std::nullopt;
   }
   const auto& metadata = checkpoint.gguf->metadata();
@@ -328,25 +404,28 @@ TensorType natural_float_type(const Checkpoint& checkpoint) {
 ConversionReport write_gguf_model(const Checkpoint& checkpoint,
                                   const std::string& mix,
                                   const std::filesystem::path& file,
-                                  const ConversionProgress& on_tensor) {
+                                  const ConversionProgress& on_tensor,
+                                  const ModelChange* change) {
   Conversion conversion(checkpoint, true, on_tensor);
   const TensorTypes types(checkpoint, mix);
-  GgufMetadata metadata = gguf_metadata(checkpoint.spec, types.file_type());
+  const ModelSpec& spec = change != nullptr ? change->spec : checkpoint.spec;
+  const std::vector<TargetTensor> targets = target_tensors(checkpoint, change);
+  GgufMetadata metadata = gguf_metadata(spec, types.file_type());
   for (auto& entry :
        data::gguf_tokenizer_metadata(padded(read_tokenizer(checkpoint), checkpoint.spec.vocab_size),
                                      read_chat_template(checkpoint))) {
     metadata.push_back(std::move(entry));
   }
-  add_exact_norms(checkpoint, conversion, metadata);
-  for (const StoredTensor& stored : checkpoint.tensors) {
-    const TensorType wanted = types.wanted(stored);
-    const TensorType used = types.possible(stored);
+  add_exact_norms(targets, conversion, metadata);
+  for (const TargetTensor& target : targets) {
+    const TensorType wanted = types.wanted(target.form);
+    const TensorType used = types.possible(target.form);
     if (used != wanted) {
-      conversion.report().fallbacks.push_back({stored.name, wanted, used});
+      conversion.report().fallbacks.push_back({target.form.name, wanted, used});
     }
-    conversion.add(stored, stored.name, used);
+    conversion.add(target, target.form.name, used);
   }
-  for (auto& [name, values] : rope_tensors(checkpoint.spec)) {
+  for (auto& [name, values] : rope_tensors(spec)) {
     conversion.add_values(name, std::move(values));
   }
   formats::write_gguf(file, metadata, conversion.outputs());
@@ -356,21 +435,23 @@ ConversionReport write_gguf_model(const Checkpoint& checkpoint,
 ConversionReport write_hugging_face_model(const Checkpoint& checkpoint,
                                           TensorType type,
                                           const std::filesystem::path& folder,
-                                          const ConversionProgress& on_tensor) {
-  const Architecture& entry = architecture(checkpoint.spec.architecture);
-  nlohmann::ordered_json config = config_from_spec(checkpoint.spec, type);
+                                          const ConversionProgress& on_tensor,
+                                          const ModelChange* change) {
+  const ModelSpec& spec = change != nullptr ? change->spec : checkpoint.spec;
+  const Architecture& entry = architecture(spec.architecture);
+  nlohmann::ordered_json config = config_from_spec(spec, type);
   const text::TokenizerSpec tokenizer = without_padding(read_tokenizer(checkpoint));
   add_tokens(tokenizer, config);
   Conversion conversion(checkpoint, false, on_tensor);
-  for (const StoredTensor& stored : checkpoint.tensors) {
-    const auto name = hf_name(entry, stored.name);
-    core::check(name.has_value(), "a name for ", stored.name);
-    conversion.add(stored, *name, type, exact_norm(checkpoint, stored));
+  for (const TargetTensor& target : target_tensors(checkpoint, change)) {
+    const auto name = hf_name(entry, target.form.name);
+    core::check(name.has_value(), "a name for ", target.form.name);
+    conversion.add(target, *name, type, exact_norm(checkpoint, target));
   }
   std::filesystem::create_directories(folder);
   formats::write_safetensors(folder, conversion.outputs());
   data::write_tokenizer_files(folder, tokenizer, read_chat_template(checkpoint));
-  write_pooling(checkpoint.spec, folder);
+  write_pooling(spec, folder);
   // Last: a folder with config.json is complete.
   write_text_file(folder / "config.json", config.dump(2) + "\n");
   return std::move(conversion.report());

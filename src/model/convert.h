@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,16 @@ struct ConversionReport {
 // Called before each tensor: tensors done, all tensors, its name.
 using ConversionProgress = std::function<void(int64_t, int64_t, const std::string&)>;
 
+// How the target differs from the source, beside types.
+struct ModelChange {
+  ModelSpec spec;                  // the target's
+  std::set<std::string> left_out;  // tensors of the source that the target lacks, GGUF's names
+  // Tensors of the target that are the mean of several of the source, all of one shape. Where no
+  // type is asked for: the type of these where it is one plain float type, f32 where several, f16
+  // where any is quantised.
+  std::map<std::string, std::vector<std::string>> means;
+};
+
 // The float type that most of the checkpoint's weights have; f16 where they are quantised.
 core::TensorType natural_float_type(const Checkpoint& checkpoint);
 
@@ -39,13 +51,15 @@ core::TensorType natural_float_type(const Checkpoint& checkpoint);
 ConversionReport write_gguf_model(const Checkpoint& checkpoint,
                                   const std::string& mix,
                                   const std::filesystem::path& file,
-                                  const ConversionProgress& on_tensor = {});
+                                  const ConversionProgress& on_tensor = {},
+                                  const ModelChange* change = nullptr);
 
 // config.json, generation_config.json, safetensors and tokenizer files that transformers loads.
 // type: f32, f16 or bf16. Throws core::Error: what config.json cannot say, a value beyond the type.
 ConversionReport write_hugging_face_model(const Checkpoint& checkpoint,
                                           core::TensorType type,
                                           const std::filesystem::path& folder,
-                                          const ConversionProgress& on_tensor = {});
+                                          const ConversionProgress& on_tensor = {},
+                                          const ModelChange* change = nullptr);
 
 }  // namespace adze::model

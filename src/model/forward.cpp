@@ -16,14 +16,19 @@ at::Tensor normed(const ModelSpec& spec, const Norm& norm, const at::Tensor& x) 
   return tensor::norm(x, norm.weight, norm.bias, norm_options(spec));
 }
 
+// key_value_input [rows, hidden_size]: undefined where it is x.
 at::Tensor attention(const ModelSpec& spec,
                      const Layer& layer,
                      int64_t index,
                      const at::Tensor& x,  // [rows, hidden_size]
+                     const at::Tensor& key_value_input,
                      AttentionContext& context) {
   std::vector<at::Tensor> projected;
-  if (layer.key == nullptr) {  // reads another layer's keys and values
+  if (layer.key == nullptr) {  // reads another layer's keys and values: [05 §2.2]
     projected = {layer.query->apply(x), {}, {}};
+  } else if (key_value_input.defined()) {
+    projected = tensor::apply_together({layer.key.get(), layer.value.get()}, key_value_input);
+    projected.insert(projected.begin(), layer.query->apply(x));
   } else {
     projected = tensor::apply_together({layer.query.get(), layer.key.get(), layer.value.get()}, x);
   }
@@ -83,6 +88,10 @@ class Residual {
     }
     return input;
   }
+  // The same rows as the last next_input, by another norm.
+  at::Tensor same_input(const Norm& norm) const {
+    return norm.weight.defined() ? normed(spec_, norm, rows_) : at::Tensor();
+  }
   void keep(const std::vector<int64_t>& rows) { rows_ = tensor::take_rows(rows_, rows); }
 
  private:
@@ -101,8 +110,9 @@ at::Tensor forward(const Model& model, const TokenRows& rows, AttentionContext& 
   Residual residual(spec, embed(model, rows));
   for (int64_t index = 0; index < spec.num_layers; ++index) {
     const Layer& layer = model.layers[static_cast<size_t>(index)];
+    const at::Tensor input = residual.next_input(layer.attention_norm);
     at::Tensor attended =
-        attention(spec, layer, index, residual.next_input(layer.attention_norm), context);
+        attention(spec, layer, index, input, residual.same_input(layer.key_value_norm), context);
     if (const auto surviving = context.surviving_rows(index)) {
       residual.keep(surviving->rows);
       attended = tensor::take_rows(attended, surviving->rows);

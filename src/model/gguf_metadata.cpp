@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "formats/dequantize.h"
 #include "model/architectures.h"
+#include "model/kv_sharing.h"
 #include "model/rope_config.h"
 
 namespace adze::model {
@@ -17,9 +18,10 @@ namespace {
 using formats::GgufFile;
 using formats::GgufValue;
 
-constexpr const char* kArchitectureKey = "adze.architecture";  // where two share a GGUF name
-constexpr const char* kScalingKey = "adze.rope_scaling";       // as in config.json
-constexpr const char* kWindowsKey = "adze.layer_windows";      // one a layer
+constexpr const char* kArchitectureKey = "adze.architecture";       // where two share a GGUF name
+constexpr const char* kScalingKey = "adze.rope_scaling";            // as in config.json
+constexpr const char* kWindowsKey = "adze.layer_windows";           // one a layer
+constexpr const char* kSourceSuffix = "attention.kv_source_layer";  // one a layer, where some share
 constexpr const char* kEmbeddedTokensKey = "adze.embedded_tokens";
 constexpr std::array kRopeTensors = {
     "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"};
@@ -249,6 +251,29 @@ void read_decoder(const GgufFile& file, const Keys& keys, ModelSpec& spec) {
   read_ropes(file, keys, spec);
 }
 
+// [05 §2.7]
+void read_kv_sharing(const GgufFile& file, const Keys& keys, ModelSpec& spec) {
+  spec.kv_source = own_kv_sources(spec.num_layers);
+  spec.key_value_norm = file.find_tensor("blk.0.attn_kv_norm.weight") != nullptr;
+  if (auto sources = file.find_integers(keys.name(kSourceSuffix))) {
+    spec.kv_source = std::move(*sources);
+    return;
+  }
+  const int64_t shared = keys.integer("attention.shared_kv_layers").value_or(0);
+  if (shared < 0 || shared >= spec.num_layers) {
+    keys.fail("attention.shared_kv_layers",
+              fmt::format("0 to {}", spec.num_layers - 1),
+              std::to_string(shared));
+  }
+  auto sources = trailing_kv_sources(spec, shared);
+  if (!sources) {
+    keys.fail("attention.shared_kv_layers",
+              "an earlier layer with the window of each that shares",
+              std::to_string(shared));
+  }
+  spec.kv_source = std::move(*sources);
+}
+
 int64_t rows_of(const GgufFile& file, const char* name) {
   const formats::StoredTensor* stored = file.find_tensor(name);
   if (stored == nullptr || stored->shape.size() != 2) {
@@ -311,9 +336,7 @@ ModelSpec spec_from_gguf(const GgufFile& file) {
   } else {
     read_encoder(file, keys, spec);
   }
-  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
-    spec.kv_source.push_back(layer);
-  }
+  read_kv_sharing(file, keys, spec);
   try {
     spec.validate();
   } catch (const core::Error& failure) {
@@ -339,6 +362,10 @@ class Writer {
   }
   void text(const char* suffix, std::string value) {
     general(prefix_ + "." + suffix, std::move(value));
+  }
+  void integers(const char* suffix, const std::vector<int64_t>& values) {
+    general(prefix_ + "." + suffix,
+            formats::GgufArray{std::vector<int32_t>(values.begin(), values.end())});
   }
   void boolean(const char* suffix, bool value) { general(prefix_ + "." + suffix, value); }
 
@@ -442,6 +469,9 @@ GgufMetadata gguf_metadata(const ModelSpec& spec, int64_t file_type) {
   }
   write_windows(spec, writer);
   write_ropes(spec, writer);
+  if (spec.kv_source != own_kv_sources(spec.num_layers)) {
+    writer.integers(kSourceSuffix, spec.kv_source);
+  }
   return metadata;
 }
 

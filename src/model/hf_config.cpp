@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "model/architectures.h"
 #include "model/config_fields.h"
+#include "model/kv_sharing.h"
 #include "model/rope_config.h"
 
 namespace adze::model {
@@ -215,7 +216,9 @@ ModelSpec spec_from_config(const nlohmann::json& root, std::string_view file) {
   // A model of pictures and text keeps its language model's settings apart.
   const auto inner = type == "gemma3" ? whole.object("text_config") : std::nullopt;
   const ConfigFields config = inner ? *inner : whole;
-  const std::string language_type = inner ? "gemma3_text" : type;
+  const std::string language_type = inner                  ? "gemma3_text"
+                                    : type == "lckv-llama" ? "llama"  // which layers share, apart
+                                                           : type;
   const auto known = architectures();
   const auto entry = std::find_if(known.begin(), known.end(), [&](const Architecture& candidate) {
     return candidate.model_type == language_type;
@@ -250,9 +253,7 @@ ModelSpec spec_from_config(const nlohmann::json& root, std::string_view file) {
   } else {
     read_encoder(config, spec);
   }
-  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
-    spec.kv_source.push_back(layer);
-  }
+  read_kv_sharing(config, spec);
   try {
     spec.validate();
   } catch (const core::Error& failure) {
@@ -385,6 +386,9 @@ nlohmann::ordered_json config_from_spec(const ModelSpec& spec, core::TensorType 
   }
   write_windows(spec, config);
   write_ropes(spec, config);
+  if (auto sharing = kv_sharing_object(spec); !sharing.is_null()) {
+    config["kv_sharing"] = std::move(sharing);
+  }
   return config;
 }
 

@@ -137,16 +137,18 @@ class Loader {
       }
     };
     const bool fused = architecture(spec_.architecture).fused_projections;
-    take(fused ? "attn_qkv" : "attn_q");
-    if (spec_.kv_source[static_cast<size_t>(index)] != index) {
-      result.key = result.value = nullptr;  // a fused matrix has them anyway
-    } else if (!fused) {
+    const bool owner = spec_.owns_kv(index);
+    if (owner && spec_.key_value_norm) {
+      result.key_value_norm = norm(prefix + "attn_kv_norm");
+    }
+    take(fused && owner ? "attn_qkv" : "attn_q");
+    if (owner && !fused) {
       take("attn_k");
       take("attn_v");
     }
     if (spec_.query_key_norm) {
       result.query_norm = head_norm(prefix + "attn_q_norm");
-      if (result.key != nullptr) {
+      if (owner) {
         result.key_norm = head_norm(prefix + "attn_k_norm");
       }
     }

@@ -36,6 +36,7 @@ int64_t Model::weight_bytes() const {
   }
   for (const Layer& layer : layers) {
     for (const Norm* norm : {&layer.attention_norm,
+                             &layer.key_value_norm,
                              &layer.query_norm,
                              &layer.key_norm,
                              &layer.attention_branch_norm,

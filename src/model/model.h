@@ -18,6 +18,7 @@ struct Norm {
 
 struct Layer {
   Norm attention_norm;            // before attention
+  Norm key_value_norm;            // instead of it before key and value; spec.key_value_norm
   tensor::LinearWeightPtr query;  // [heads * head_dim, hidden_size]
   tensor::LinearWeightPtr key;    // [kv_heads * head_dim, hidden_size]; null where shared
   tensor::LinearWeightPtr value;  // as key

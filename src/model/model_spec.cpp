@@ -25,7 +25,7 @@ void require_number(bool holds, std::string_view field, double value, std::strin
 std::vector<int64_t> ModelSpec::owning_layers() const {
   std::vector<int64_t> owners;
   for (int64_t layer = 0; layer < num_layers; ++layer) {
-    if (kv_source[static_cast<size_t>(layer)] == layer) {
+    if (owns_kv(layer)) {
       owners.push_back(layer);
     }
   }
@@ -118,16 +118,45 @@ void ModelSpec::validate_layers() const {
   for (const int64_t index : rope_of_layer) {
     require(index >= 0 && std::cmp_less(index, ropes.size()), "rope_of_layer", index, "a rope");
   }
+  require(!(key_value_norm && residual_is_normed),
+          "key_value_norm",
+          key_value_norm,
+          "none where the residual itself is normed");
+  validate_kv_source();
+}
+
+// [05 §2.7]
+void ModelSpec::validate_kv_source() const {
   require(static_cast<int64_t>(kv_source.size()) == num_layers,
           "kv_source entries",
           static_cast<int64_t>(kv_source.size()),
           "one a layer");
   for (int64_t layer = 0; layer < num_layers; ++layer) {
     const int64_t source = kv_source[static_cast<size_t>(layer)];
-    require(source >= 0 && source <= layer && kv_source[static_cast<size_t>(source)] == source,
-            "kv_source",
-            source,
-            "an owning layer at or before its reader");
+    if (source < 0 || source > layer || !owns_kv(source)) {
+      throw core::error("model",
+                        "kv_source of layer {}: expected an owning layer from 0 to {}, got {}",
+                        layer,
+                        layer,
+                        source);
+    }
+    require(causal || source == layer, "kv_source", source, "every layer's own in an encoder");
+    if (window(source) != window(layer)) {
+      throw core::error("model",
+                        "kv_source of layer {}: expected a layer with the window {}, got layer {} "
+                        "with {}",
+                        layer,
+                        window(layer),
+                        source,
+                        window(source));
+    }
+    if (!ropes.empty() && ropes[static_cast<size_t>(rope_index(source))] !=
+                              ropes[static_cast<size_t>(rope_index(layer))]) {
+      throw core::error("model",
+                        "kv_source of layer {}: expected a layer that rotates alike, got layer {}",
+                        layer,
+                        source);
+    }
   }
 }
 

@@ -33,6 +33,7 @@ struct ModelSpec {
   bool residual_is_normed = false;
   bool branch_norms = false;    // attention's and the feed forward's outputs are normed as well
   bool query_key_norm = false;  // RMS norm of each head's query and key, before rotation
+  bool key_value_norm = false;  // what keys and values are made of is normed by a weight of its own
   bool query_key_value_bias = false;
   bool attention_output_bias = false;
   bool feed_forward_bias = false;
@@ -57,11 +58,12 @@ struct ModelSpec {
 
   // Layer whose keys and values layer l reads; l itself where it owns them (cross-layer attention:
   // Brandon et al., arXiv:2405.12981). kv_source[l] <= l and kv_source[kv_source[l]] ==
-  // kv_source[l].
+  // kv_source[l]; both layers have one window and one rope.
   std::vector<int64_t> kv_source;
 
   // Layers that own keys and values, in rising order; a cache slot each.
   std::vector<int64_t> owning_layers() const;
+  bool owns_kv(int64_t layer) const { return kv_source[static_cast<size_t>(layer)] == layer; }
   int64_t kv_width() const { return kv_heads * head_dim; }
   double score_scale() const;
   int64_t window(int64_t layer) const;
@@ -72,6 +74,7 @@ struct ModelSpec {
 
  private:
   void validate_layers() const;
+  void validate_kv_source() const;
 };
 
 }  // namespace adze::model

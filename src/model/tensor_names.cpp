@@ -20,6 +20,7 @@ constexpr std::array kDecoderNames = {NamePair{"token_embd", "model.embed_tokens
                                       NamePair{"output_norm", "model.norm"},
                                       NamePair{"output", "lm_head"}};
 constexpr std::array kDecoderBlock = {NamePair{"attn_norm", "input_layernorm"},
+                                      NamePair{"attn_kv_norm", "key_value_layernorm"},
                                       NamePair{"attn_output", "self_attn.o_proj"},
                                       NamePair{"ffn_down", "mlp.down_proj"}};
 constexpr std::array kProjections = {NamePair{"attn_q", "self_attn.q_proj"},
@@ -30,6 +31,7 @@ constexpr std::array kProjections = {NamePair{"attn_q", "self_attn.q_proj"},
                                      NamePair{"ffn_gate", "mlp.gate_proj"},
                                      NamePair{"ffn_up", "mlp.up_proj"}};
 constexpr std::array kFusedProjections = {NamePair{"attn_qkv", "self_attn.qkv_proj"},
+                                          NamePair{"attn_q", "self_attn.q_proj"},
                                           NamePair{"ffn_up", "mlp.gate_up_proj"}};
 constexpr std::array kNorms = {NamePair{"ffn_norm", "post_attention_layernorm"}};
 constexpr std::array kNormsWithBranches = {
@@ -183,12 +185,15 @@ class List {
 void list_layer(const ModelSpec& spec, const Architecture& entry, int64_t index, List& list) {
   const bool layer_norm = spec.norm == NormKind::kLayer;
   const int64_t query_width = spec.heads * spec.head_dim;
-  const bool owner = spec.kv_source[static_cast<size_t>(index)] == index;
+  const bool owner = spec.owns_kv(index);
   list.begin_layer(index);
   if (!spec.residual_is_normed) {
     list.norm("attn_norm", spec.hidden_size, layer_norm);
   }
-  if (entry.fused_projections) {
+  if (owner && spec.key_value_norm) {
+    list.norm("attn_kv_norm", spec.hidden_size, layer_norm);
+  }
+  if (entry.fused_projections && owner) {
     list.matrix(
         "attn_qkv", query_width + 2 * spec.kv_width(), spec.hidden_size, spec.query_key_value_bias);
   } else {

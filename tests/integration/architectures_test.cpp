@@ -3,9 +3,7 @@
 // configuration, from Hugging Face folders and from the GGUF files that they become.
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,16 +11,11 @@
 
 #include "core/error.h"
 #include "core/rng.h"
-#include "infer/append_tokens.h"
-#include "kv/cache_registry.h"
-#include "kv/cached_attention.h"
-#include "kv/page_pool.h"
-#include "kv/sequence.h"
 #include "model/checkpoint.h"
 #include "model/convert.h"
-#include "model/forward.h"
 #include "model/load_model.h"
 #include "tests/support/golden_model.h"
+#include "tests/support/golden_outputs.h"
 #include "tests/support/temporary_folder.h"
 
 namespace adze {
@@ -31,73 +24,16 @@ namespace {
 // The sums of both sides are rounded differently; an exact for a tanh GELU would show as 9e-4.
 constexpr double kTolerance = 2e-4;
 
-// Every row's output [tokens, width].
-std::vector<float> outputs(const model::Model& model,
-                           const std::vector<int32_t>& tokens,
-                           int64_t chunk) {
-  const auto length = static_cast<int64_t>(tokens.size());
-  kv::PagePool pool(int64_t{1} << 28);
-  kv::Rotation rotation(model.spec, length);
-  kv::Sequence sequence(pool,
-                        kv::make_store("f32", model.spec),
-                        kv::make_policy("full"),
-                        kv::make_cache_layout(model.spec));
-  std::vector<float> result;
-  infer::append_tokens(
-      model, rotation, sequence, tokens, chunk, [&](int64_t, const at::Tensor& hidden) {
-        const at::Tensor rows = model.spec.causal ? model::logits(model, hidden) : hidden;
-        const float* values = rows.const_data_ptr<float>();
-        result.insert(result.end(), values, values + rows.numel());
-      });
-  return result;
-}
-
-double largest_difference(const golden::GoldenModel& golden,
-                          const golden::GoldenSequence& sequence,
-                          const std::vector<float>& found) {
-  double largest = 0;
-  for (size_t i = 0; i < sequence.rows.size(); ++i) {
-    for (int64_t column = 0; column < golden.width; ++column) {
-      const double expected =
-          sequence.expected[i * static_cast<size_t>(golden.width) + static_cast<size_t>(column)];
-      const double value = found[static_cast<size_t>(sequence.rows[i] * golden.width + column)];
-      largest = std::isfinite(value) ? std::max(largest, std::abs(value - expected)) : INFINITY;
-    }
-  }
-  return largest;
-}
-
-// A conversion takes a tokenizer along; which one does not matter here.
-void write_tokenizer(const std::filesystem::path& folder) {
-  nlohmann::json vocabulary;
-  for (char letter = 'a'; letter <= 'z'; ++letter) {
-    vocabulary[std::string(1, letter)] = letter - 'a';
-  }
-  vocabulary["ab"] = 26;
-  const nlohmann::json byte_level{{"type", "ByteLevel"},
-                                  {"add_prefix_space", false},
-                                  {"trim_offsets", true},
-                                  {"use_regex", true}};
-  const nlohmann::json tokenizer{
-      {"version", "1.0"},
-      {"added_tokens", nlohmann::json::array()},
-      {"normalizer", nullptr},
-      {"pre_tokenizer", byte_level},
-      {"post_processor", nullptr},
-      {"decoder", byte_level},
-      {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", {"a b"}}}}};
-  golden::write_text(folder / "tokenizer.json", tokenizer.dump());
-}
-
 class ArchitectureTest : public testing::TestWithParam<std::string> {
  protected:
   void expect_golden(const std::filesystem::path& path, const std::string& what) const {
     const auto loaded = model::load_model(model::open_checkpoint(path), kernels::Arithmetic::kF32);
     for (const golden::GoldenSequence& sequence : golden_.sequences) {
-      const auto whole = outputs(*loaded, sequence.tokens, 1 << 20);
-      EXPECT_LT(largest_difference(golden_, sequence, whole), kTolerance) << what;
+      const auto whole = golden::outputs(*loaded, sequence.tokens, 1 << 20);
+      EXPECT_LT(golden::largest_difference(golden_, sequence, whole), kTolerance) << what;
       if (loaded->spec.causal) {
-        EXPECT_EQ(outputs(*loaded, sequence.tokens, 7), whole) << what << ", in chunks of 7";
+        EXPECT_EQ(golden::outputs(*loaded, sequence.tokens, 7), whole)
+            << what << ", in chunks of 7";
       }
     }
   }
@@ -116,7 +52,7 @@ TEST_P(ArchitectureTest, GivesTheLogitsOfTransformers) {
 
 TEST_P(ArchitectureTest, GivesTheSameLogitsAsGguf) {
   golden::write_hugging_face_folder(golden_, folder_.path() / "hf");
-  write_tokenizer(folder_.path() / "hf");
+  golden::write_tokenizer(folder_.path() / "hf");
   const auto file = folder_.path() / "model.gguf";
   model::write_gguf_model(model::open_checkpoint(folder_.path() / "hf"), {}, file);
   expect_golden(file, "GGUF");
@@ -133,7 +69,7 @@ void load_and_run(const std::filesystem::path& path, const golden::GoldenSequenc
     for (int32_t& token : tokens) {
       token %= static_cast<int32_t>(loaded->spec.vocab_size);
     }
-    outputs(*loaded, tokens, 16);
+    golden::outputs(*loaded, tokens, 16);
   } catch (const core::Error&) {
     return;
   }
@@ -142,7 +78,7 @@ void load_and_run(const std::filesystem::path& path, const golden::GoldenSequenc
 TEST_P(ArchitectureTest, DamagedFilesNeverDoMoreThanFail) {
   const auto hf = folder_.path() / "hf";
   golden::write_hugging_face_folder(golden_, hf);
-  write_tokenizer(hf);
+  golden::write_tokenizer(hf);
   const auto file = folder_.path() / "model.gguf";
   model::write_gguf_model(model::open_checkpoint(hf), "q4_k_m", file);
   core::Rng rng(7);

@@ -89,6 +89,73 @@ class Convert(Case):
         self.assert_refused(1, ["model.safetensors"], "inspect", hf)
 
 
+class Sharing(Case):
+    """Copies whose layers share keys and values."""
+
+    def test_pairs_halve_the_cache_and_everything_runs_on_the_copy(self):
+        original = self.object("inspect", MODEL)
+        self.assertEqual((original["kv_owners"], original["kv_source"]), (30, None))
+        cache = original["cache_bytes_per_token"]
+        self.assertEqual(original["unshared_cache_bytes_per_token"], cache)
+        pairs = [layer - layer % 2 for layer in range(30)]
+        for to in ("gguf", "hf"):
+            with self.subTest(to=to):
+                out = self.folder / to
+                report = self.object("convert", "--cla", "2", "--to", to, "--out", out)
+                self.assertEqual(report["kv_source"], pairs)
+                self.assertEqual(report["tensors"], original["tensors"] - 30)
+                copy = self.object("inspect", out)
+                self.assertEqual(copy["kv_source"], pairs)
+                self.assertEqual(copy["kv_owners"], 15)
+                self.assertEqual(2 * copy["cache_bytes_per_token"], cache)
+                self.assertEqual(copy["unshared_cache_bytes_per_token"], cache)
+                text = run("inspect", out).stdout.decode()
+                self.assertIn("15 of 30 layers have their own: 0-1, 2-3, 4-5", text)
+                self.assertIn("11.5 kB a token in f16", text)
+                self.assertIn("without sharing 23.0 kB", text)
+                answer = self.object("generate", "--model", out, "--prompt", PROMPT, *GREEDY)
+                plain = self.object("generate", "--prompt", PROMPT, *GREEDY)
+                # Whole pages of 32 tokens: 37 of the prompt and up to 12 of the answer take two.
+                self.assertEqual(2 * answer["cache_bytes"], plain["cache_bytes"])
+        numbers = [self.object("perplexity", "--model", self.folder / to, "--file", "README.md",
+                               "--bytes", 3000)["perplexity"] for to in ("gguf", "hf")]
+        self.assertTrue(all(math.isfinite(number) for number in numbers))
+        config = json.loads((self.folder / "hf/config.json").read_text())
+        self.assertEqual(config["kv_sharing"], {"factor": 2, "remainder": "first"})
+
+    def test_plan_counts_owners_for_memory_and_layers_for_speed(self):
+        self.object("convert", "--cla", "3", "--out", self.folder / "copy")
+        arguments = ["--memory", "8GiB", "--context", 4096]
+        plain = self.object("plan", *arguments)
+        copy = self.object("plan", "--model", self.folder / "copy", *arguments)
+        self.assertEqual(3 * copy["cache_bytes"], plain["cache_bytes"])
+        row, same = copy["rows"][0], plain["rows"][0]
+        # The weights differ by the missing matrices alone: speed is not tripled.
+        self.assertLess(row["decode_tokens_per_second"], 1.3 * same["decode_tokens_per_second"])
+
+    def test_layouts_by_name_and_by_list(self):
+        for layout, owners in (("1", 30), ("4:remainder=last", 8), ("keep-ends", 16),
+                               ("dense-front", 16), ("dense-back", 16),
+                               (",".join(["0"] * 29 + ["29"]), 2)):
+            with self.subTest(layout=layout):
+                out = self.folder / "copy.gguf"
+                self.object("convert", "--cla", layout, "--out", out)
+                self.assertEqual(self.object("inspect", out)["kv_owners"], owners)
+
+    def test_layouts_that_cannot_be_are_refused(self):
+        out = self.folder / "x.gguf"
+        for layout, parts in (("0", ["cla", "1 to 30"]), ("31", ["cla", "1 to 30"]),
+                              ("keepends", ["cla", "keep-ends", "keepends"]),
+                              ("0,0", ["cla", "30 owners"])):
+            self.assert_refused(2, parts, "convert", "--cla", layout, "--out", out)
+        forward = ",".join(["0", "2"] + ["2"] * 28)
+        self.assert_refused(1, ["kv_source", "layer 1"], "convert", "--cla", forward, "--out", out)
+        self.object("convert", "--cla", "2", "--out", self.folder / "copy.gguf")
+        self.assert_refused(1, ["cla", "own keys and values"], "convert", "--model",
+                            self.folder / "copy.gguf", "--cla", "2", "--out", out)
+        self.assertFalse(out.exists())
+
+
 class Plan(Case):
     def test_rows_are_stores_and_policies(self):
         plan = self.object("plan", "--memory", "8GiB", "--context", 4096, "--sequences", 2)

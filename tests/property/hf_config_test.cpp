@@ -43,6 +43,8 @@ void expect_equal(const ModelSpec& a, const ModelSpec& b) {
   EXPECT_EQ(a.tied_output, b.tied_output);
   EXPECT_EQ(a.token_types, b.token_types);
   EXPECT_EQ(a.learned_positions, b.learned_positions);
+  EXPECT_EQ(a.kv_source, b.kv_source);
+  EXPECT_EQ(a.key_value_norm, b.key_value_norm);
 }
 
 TEST(HfConfig, BothSpellingsAreTheSameModel) {
@@ -90,6 +92,101 @@ TEST(HfConfig, WhatTheForwardPassCannotDoIsRefusedByName) {
       spec_from_config(config, "file.json");
       ADD_FAILURE() << name << ": " << key << " " << value << " was accepted";
     } catch (const core::Error& error) {
+      EXPECT_NE(std::string(error.what()).find("file.json"), std::string::npos) << error.what();
+    }
+  }
+}
+
+struct SharingCase {
+  std::string model;
+  int64_t layers;
+  nlohmann::json keys;
+  std::vector<int64_t> kv_source;
+};
+
+nlohmann::json with_keys(const SharingCase& sharing) {
+  auto config = read_config(sharing.model, "config_published.json");
+  config["num_hidden_layers"] = sharing.layers;
+  config.update(sharing.keys);
+  return config;
+}
+
+TEST(HfConfig, SharedKeysAndValuesAreReadInEverySpelling) {
+  const std::string local = "sliding_attention";
+  const std::string global = "full_attention";
+  const std::vector<SharingCase> cases = {
+      {"llama", 4, nlohmann::json::object(), {0, 1, 2, 3}},
+      {"llama", 5, {{"kv_sharing", {{"factor", 2}}}}, {0, 1, 1, 3, 3}},
+      {"llama", 5, {{"kv_sharing", {{"factor", 2}, {"remainder", "last"}}}}, {0, 0, 2, 2, 4}},
+      {"llama", 4, {{"kv_sharing", {{"source", {0, 1, 0, 1}}}}}, {0, 1, 0, 1}},
+      {"llama", 4, {{"kv_sharing", {{"factor", 1}, {"separate_norms", true}}}}, {0, 1, 2, 3}},
+      {"qwen3", 4, {{"kv_sharing", {{"factor", 2}}}}, {0, 0, 2, 2}},
+      {"llama", 5, {{"use_cla", true}, {"cla_share_factor", 2}}, {0, 0, 2, 2, 4}},
+      {"llama", 5, {{"use_cla", true}, {"cla_share_factor", 3}}, {0, 0, 0, 3, 3}},
+      {"llama", 4, {{"use_cla", false}, {"cla_share_factor", 2}}, {0, 1, 2, 3}},
+      {"llama", 4, {{"num_kv_shared_layers", 0}}, {0, 1, 2, 3}},
+      {"llama", 4, {{"num_kv_shared_layers", 2}}, {0, 1, 1, 1}},
+      {"gemma3",
+       7,
+       {{"num_kv_shared_layers", 3},
+        {"layer_types", {local, global, local, local, global, local, global}}},
+       {0, 1, 2, 3, 1, 3, 1}},
+      {"llama", 4, {{"layer_types", "0_0_2_2"}}, {0, 0, 2, 2}},
+      {"llama", 4, {{"model_type", "lckv-llama"}, {"layer_types", "0_1_1_1"}}, {0, 1, 1, 1}},
+  };
+  for (const SharingCase& sharing : cases) {
+    SCOPED_TRACE(sharing.model + " " + sharing.keys.dump());
+    const ModelSpec spec = spec_from_config(with_keys(sharing), "first");
+    EXPECT_EQ(spec.kv_source, sharing.kv_source);
+    const nlohmann::json written =
+        nlohmann::json::parse(config_from_spec(spec, core::TensorType::kF32).dump());
+    expect_equal(spec_from_config(written, "second"), spec);
+  }
+}
+
+TEST(HfConfig, WindowsOfListedLayersAreRead) {
+  const ModelSpec spec = spec_from_config(
+      with_keys({"llama", 4, {{"layer_types", "0_1s_1s_0"}, {"sliding_window", 32}}, {}}), "f");
+  EXPECT_EQ(spec.kv_source, (std::vector<int64_t>{0, 1, 1, 0}));
+  EXPECT_EQ(spec.windows, (std::vector<int64_t>{0, 32, 32, 0}));
+}
+
+TEST(HfConfig, SharingThatCannotBeIsRefusedByName) {
+  const std::vector<std::pair<SharingCase, std::string>> refusals = {
+      {{"llama", 4, {{"kv_sharing", {{"factor", 0}}}}, {}}, "factor"},
+      {{"llama", 4, {{"kv_sharing", {{"factor", 5}}}}, {}}, "1 to 4"},
+      {{"llama", 4, {{"kv_sharing", {{"factor", 2}, {"remainder", "middle"}}}}, {}}, "remainder"},
+      {{"llama", 4, {{"kv_sharing", {{"factor", 2}, {"source", {0, 0, 2, 2}}}}}, {}}, "either"},
+      {{"llama", 4, {{"kv_sharing", nlohmann::json::object()}}, {}}, "either"},
+      {{"llama", 4, {{"kv_sharing", 2}}, {}}, "an object"},
+      {{"llama", 4, {{"kv_sharing", {{"source", {0, 0, 2}}}}}, {}}, "one a layer"},
+      {{"llama", 4, {{"kv_sharing", {{"source", {0, 0, 2, 0.5}}}}}, {}}, "whole numbers"},
+      {{"llama", 4, {{"kv_sharing", {{"source", {0, 0, 1, 1}}}}}, {}}, "layer 2"},
+      {{"llama", 4, {{"kv_sharing", {{"source", {0, 2, 2, 2}}}}}, {}}, "layer 1"},
+      {{"llama", 4, {{"use_cla", true}}, {}}, "cla_share_factor"},
+      {{"qwen3", 4, {{"use_cla", true}, {"cla_share_factor", 2}}, {}}, "use_cla"},
+      {{"llama", 4, {{"use_cla", true}, {"cla_share_factor", 2}, {"num_kv_shared_layers", 2}}, {}},
+       "none beside use_cla"},
+      {{"llama", 4, {{"num_kv_shared_layers", 4}}, {}}, "0 to 3"},
+      {{"llama", 4, {{"num_kv_shared_layers", -1}}, {}}, "0 to 3"},
+      {{"gemma3", 7, {{"num_kv_shared_layers", 2}}, {}},
+       "an earlier layer"},                                         // the first global one
+      {{"llama", 4, {{"layer_types", "0_0_3_3"}}, {}}, "layer 2"},  // reads what follows
+      {{"llama", 4, {{"layer_types", "0_0_2_2_4"}}, {}}, "one a layer"},
+      {{"llama", 4, {{"layer_types", "0_0_2_2x"}}, {}}, "layer_types"},
+      {{"llama", 4, {{"layer_types", "0_0__2"}}, {}}, "layer_types"},
+      {{"llama", 4, {{"layer_types", ""}}, {}}, "layer_types"},
+      {{"llama", 4, {{"layer_types", "0_0s_2_2"}}, {}}, "window"},  // reader and owner differ
+      {{"gemma3", 7, {{"kv_sharing", {{"source", {0, 1, 2, 3, 4, 4, 6}}}}}, {}}, "window"},
+      {{"bert", 3, {{"kv_sharing", {{"factor", 3}}}}, {}}, "encoder"},
+  };
+  for (const auto& [sharing, part] : refusals) {
+    SCOPED_TRACE(sharing.model + " " + sharing.keys.dump());
+    try {
+      spec_from_config(with_keys(sharing), "file.json");
+      ADD_FAILURE() << "accepted";
+    } catch (const core::Error& error) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
       EXPECT_NE(std::string(error.what()).find("file.json"), std::string::npos) << error.what();
     }
   }

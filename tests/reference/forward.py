@@ -9,7 +9,7 @@ Sources: Touvron et al., arXiv:2302.13971 (llama); Jiang et al., arXiv:2310.0682
 team, arXiv:2407.10671 and 2505.09388; Gemma team, arXiv:2408.00118 and 2503.19786; Abdin et al.,
 arXiv:2404.14219 (phi3); Devlin et al., arXiv:1810.04805 (bert); Su et al., arXiv:2104.09864 (rope);
 Chen et al., arXiv:2306.15595 (linear); Peng et al., arXiv:2309.00071 (dynamic NTK, yarn); Ding et
-al., arXiv:2402.13753 (longrope).
+al., arXiv:2402.13753 (longrope); Brandon et al., arXiv:2405.12981 (layers that share keys and values).
 """
 
 import math
@@ -221,21 +221,54 @@ def query_key_value(config, weights, prefix, values, heads, kv_heads, head_dim):
     )
 
 
-def self_attention(config, weights, index, values):
+def kv_sources(config):
+    """For each layer the one whose keys and values it reads."""
+    layers = config["num_hidden_layers"]
+    sharing = config.get("kv_sharing") or {}
+    if "source" in sharing:
+        return sharing["source"]
+    trailing = config.get("num_kv_shared_layers") or 0
+    if trailing:  # the last unshared layer of the same kind
+        kinds = config["layer_types"]
+        own = layers - trailing
+        return [*range(own), *(max(j for j in range(own) if kinds[j] == kinds[i])
+                               for i in range(own, layers))]
+    factor = sharing.get("factor", 1)
+    groups = [factor] * (layers // factor)
+    short = [layers % factor] if layers % factor else []
+    groups = short + groups if sharing.get("remainder", "first") == "first" else groups + short
+    return [sum(groups[:g]) for g, size in enumerate(groups) for _ in range(size)]
+
+
+def self_attention(config, weights, index, values, key_value_input, shared):
+    """`shared` holds the keys and values of the layers before."""
     prefix = f"model.layers.{index}.self_attn."
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     is_gemma = config["model_type"].startswith("gemma")
-    query, key, value = query_key_value(config, weights, prefix, values, heads, kv_heads, head_dim)
+    source = kv_sources(config)[index]
+    key = value = None
+    if source == index:
+        query, key, value = query_key_value(config, weights, prefix, values, heads, kv_heads, head_dim)
+        if key_value_input is not values:
+            _, key, value = query_key_value(
+                config, weights, prefix, key_value_input, heads, kv_heads, head_dim
+            )
+    else:
+        query = weights.linear(prefix + "q_proj", values).reshape(len(values), heads, head_dim)
     if prefix + "q_norm.weight" in weights.tensors:
         epsilon = config["rms_norm_eps"]
         query = rms_norm(query, weights[prefix + "q_norm.weight"], epsilon, is_gemma)
-        key = rms_norm(key, weights[prefix + "k_norm.weight"], epsilon, is_gemma)
+        if source == index:
+            key = rms_norm(key, weights[prefix + "k_norm.weight"], epsilon, is_gemma)
     is_local = is_local_layer(config, index)
     rope = rope_parameters(config, is_local)
     frequencies, magnitude = rope_frequencies(config, rope, head_dim, len(values))
-    query, key = rotate(query, frequencies, magnitude), rotate(key, frequencies, magnitude)
+    query = rotate(query, frequencies, magnitude)
+    if source == index:
+        shared[index] = rotate(key, frequencies, magnitude), value
+    key, value = shared[source]
     mask = causal_mask(len(values), config["sliding_window"] if is_local else None)
     scale = config.get("query_pre_attn_scalar", head_dim) ** -0.5
     mixed = attend(query, key, value, scale, mask, config.get("attn_logit_softcapping"))
@@ -262,9 +295,13 @@ def decoder(config, weights, tokens):
     values = embedding[tokens]  # [seq, hidden]
     if is_gemma:
         values = values * math.sqrt(config["hidden_size"])
+    shared = {}
     for index in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{index}."
-        branch = self_attention(config, weights, index, norm(prefix + "input_layernorm", values))
+        normed = key_value_input = norm(prefix + "input_layernorm", values)
+        if prefix + "key_value_layernorm.weight" in weights.tensors:
+            key_value_input = norm(prefix + "key_value_layernorm", values)
+        branch = self_attention(config, weights, index, normed, key_value_input, shared)
         if is_gemma:  # norms around both branches
             values = values + norm(prefix + "post_attention_layernorm", branch)
             branch = norm(prefix + "pre_feedforward_layernorm", values)

@@ -160,10 +160,11 @@ inline void read_sequences(const nlohmann::json& golden, GoldenModel& model) {
 }
 
 // Throws Error where a file is missing or the weights are not those the results were computed from.
-inline GoldenModel read_golden(const std::string& name) {
+inline GoldenModel read_golden(const std::string& name,
+                               const std::filesystem::path& folder = kModelsFolder) {
   GoldenModel model;
   model.name = name;
-  model.folder = kModelsFolder / name;
+  model.folder = folder / name;
   const auto golden = core::parse_json(read_text(model.folder / "golden.json"), name);
   for (const auto& entry : golden.at("tensors")) {
     GoldenTensor tensor;

@@ -249,7 +249,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.event({"error": {"message": "the cache is full: 512 pages are in use", "type": "server_error",
                                       "param": "kv_policy", "code": "cache_full"}})
                 return
-            more = {"adze": adze(prompt + index)} if index % 16 == 15 and request.get("cache_picture") else {}
+            more = {"adze": adze(prompt + index)} if index % 16 == 0 and request.get("cache_picture") else {}
             self.chunk(request, {"content": piece}, **more)
             time.sleep(1 / rate)
         count = min(limit, len(pieces))
@@ -267,7 +267,7 @@ class MockServer(http.server.ThreadingHTTPServer):
     def __init__(self, port=0, api_key="", rate=400):
         super().__init__(("127.0.0.1", port), Handler)
         self.api_key, self.rate, self.disconnects = api_key, rate, 0
-        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -285,7 +285,7 @@ def main():
     parser.add_argument("--tokens-per-second", type=float, default=40)
     options = parser.parse_args()
     server = MockServer(options.port, options.api_key, options.tokens_per_second)
-    print(f"listening on {server.address}", file=sys.stderr, flush=True)
+    print(f"listening on {server.url}", file=sys.stderr, flush=True)
     server.serve_forever()
 
 
