@@ -39,11 +39,11 @@ TEST(SwapSpace, FilesHaveNoName) {
   }
   const SavedBytes saved = space.save(data);
   EXPECT_TRUE(std::filesystem::is_empty(folder));
-  std::filesystem::remove(folder);
   EXPECT_EQ(saved.bytes(), 100000);
   EXPECT_EQ(saved.read(), data);
   EXPECT_EQ(saved.read(), data);
   EXPECT_TRUE(space.save({}).read().empty());
+  std::filesystem::remove(folder);
 }
 
 TEST(SwapSpace, SaysWhatIsWrong) {
