@@ -3,7 +3,7 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 600
 export JOBS ?= $(shell tools/jobs)
 
-.PHONY: help deps deps-build deps-test deps-lint build test demo install sanitize fuzz lint \
+.PHONY: help deps deps-build deps-test deps-lint build test demo serve install sanitize fuzz lint \
   bench peers bench-peers bench-serve soak
 
 help:          ## list the targets
@@ -29,6 +29,9 @@ test: deps deps-test ## build everything, run every test, fuzz each reader for 5
 
 demo: deps build ## answer a prompt with the default model
 	@tools/demo
+
+serve: deps build ## serve the default model: OpenAI's routes and a page to chat in (SERVE_FLAGS)
+	@build/adze serve $(SERVE_FLAGS)
 
 install: build ## copy the program and its libraries below PREFIX (/usr/local)
 	@cmake --install build/release --prefix "$(PREFIX)"

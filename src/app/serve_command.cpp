@@ -2,6 +2,7 @@
 
 #include "app/serve_command.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -17,6 +18,8 @@
 namespace adze::app {
 namespace {
 
+constexpr double kSwapGib = 4;
+
 struct ServeOptions {
   std::vector<std::string> model = {cli::kDefaultModel};
   std::vector<std::string> lora;
@@ -30,7 +33,7 @@ struct ServeOptions {
   int64_t step_rows = 256;
   int64_t context = 0;
   std::optional<double> cache_gib;
-  double swap_gib = 0;
+  std::optional<double> swap_gib;
   double memory_gib = 0;
   int64_t max_body_mib = 16;
   double drain_seconds = 30;
@@ -52,8 +55,14 @@ struct ServeOptions {
     visit("max-queue", self.max_queue, "requests that wait; more get 429");
     visit("step-rows", self.step_rows, "prompt tokens a step, 32 to 65536");
     visit("context", self.context, "longest text in tokens; 0 takes the model's trained context");
-    visit("cache-gib", self.cache_gib, "cache of each model; without it a quarter of the memory");
-    visit("swap-gib", self.swap_gib, "memory for texts of policies that cannot be recomputed");
+    visit("cache-gib",
+          self.cache_gib,
+          "cache of each model; without it a quarter of the memory, divided among the models");
+    visit(
+        "swap-gib",
+        self.swap_gib,
+        "disk, in TMPDIR or /var/tmp, for texts that make room and cannot be recomputed; more get "
+        "429; without it 4, at most half of what is free");
     visit("memory-gib", self.memory_gib, "models and caches together; idle ones go; 0: no limit");
     visit("max-body-mib", self.max_body_mib, "longest request, 1 to 1024");
     visit("drain-seconds", self.drain_seconds, "time for running answers after SIGTERM");
@@ -88,7 +97,7 @@ void ServeOptions::validate() const {
             fmt::format("{} to 1048576", least));
   };
   positive("cache-gib", cache_gib.value_or(1), 0.001);
-  positive("swap-gib", swap_gib, 0);
+  positive("swap-gib", swap_gib.value_or(0), 0);
   positive("memory-gib", memory_gib, 0);
   positive("drain-seconds", drain_seconds, 0);
   require(log_format == "text" || log_format == "json" || log_format == "none",
@@ -104,6 +113,26 @@ int64_t bytes_of(double gib) {
 
 int64_t quarter_of_memory() {
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE) / 4;
+}
+
+std::shared_ptr<infer::SwapSpace> swap_space(const std::optional<double>& gib) {
+  const std::filesystem::path folder = infer::SwapSpace::default_folder();
+  std::error_code error;
+  const auto free = static_cast<int64_t>(std::filesystem::space(folder, error).available);
+  if (error && !gib) {
+    return std::make_shared<infer::SwapSpace>(0, folder);
+  }
+  if (error) {
+    throw core::error("swap-gib", "cannot use {}: {}", folder.string(), error.message());
+  }
+  require(!gib || bytes_of(*gib) <= free,
+          "swap-gib",
+          fmt::format("{}", gib.value_or(0)),
+          fmt::format("at most {:.2f}, what is free in {}",
+                      static_cast<double>(free) / (1 << 30),
+                      folder.string()));
+  const int64_t bytes = gib ? bytes_of(*gib) : std::min(bytes_of(kSwapGib), free / 2);
+  return std::make_shared<infer::SwapSpace>(bytes, folder);
 }
 
 std::vector<std::string> read_keys(const std::string& path) {
@@ -163,8 +192,14 @@ int serve(const std::vector<std::string>& arguments) {
   for (const std::string& argument : options.lora) {
     const size_t equals = argument.find('=');
     require(equals != std::string::npos && equals > 0, "lora", argument, "NAME=FOLDER");
-    adapters.push_back(
-        {argument.substr(0, equals), argument.substr(equals + 1), models.front().name});
+    const std::string name = argument.substr(0, equals);
+    const auto named = [&](const auto& other) { return other.name == name; };
+    require(std::none_of(models.begin(), models.end(), named) &&
+                std::none_of(adapters.begin(), adapters.end(), named),
+            "lora",
+            argument,
+            "a name of its own (NAME=FOLDER)");
+    adapters.push_back({name, argument.substr(equals + 1), models.front().name});
   }
   serve::ServerOptions server_options;
   server_options.host = options.host;
@@ -183,9 +218,11 @@ int serve(const std::vector<std::string>& arguments) {
   hosting.scheduling.max_sequences = options.max_sequences;
   hosting.scheduling.max_queue = options.max_queue;
   hosting.scheduling.step_rows = options.step_rows;
-  hosting.scheduling.swap_bytes = bytes_of(options.swap_gib);
+  hosting.scheduling.swap = swap_space(options.swap_gib);
   hosting.context = options.context;
-  hosting.cache_bytes = options.cache_gib ? bytes_of(*options.cache_gib) : quarter_of_memory();
+  hosting.cache_bytes = options.cache_gib
+                            ? bytes_of(*options.cache_gib)
+                            : quarter_of_memory() / static_cast<int64_t>(models.size());
   hosting.memory_bytes = bytes_of(options.memory_gib);
 
   serve::Server server(server_options, std::move(models), std::move(adapters), hosting);

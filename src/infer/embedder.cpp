@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
@@ -53,86 +54,8 @@ class Pool {
   std::vector<double> sums_;  // [hidden_size]
 };
 
-class Embedder {
- public:
-  explicit Embedder(const model::Model& model, int64_t longest)
-      : model_(model),
-        layout_(kv::make_cache_layout(model.spec)),
-        store_(kv::make_store("f32", model.spec)),
-        policy_(kv::make_policy("full")),
-        pool_(pool_bytes(std::max(longest, kStepRows))),
-        rotation_(model.spec, longest) {}
-
-  // All texts in one pass, whole: rows of an encoder see each other.
-  std::vector<Embedding> embed_together(std::span<const std::vector<int32_t>> texts) {
-    std::vector<kv::Sequence> sequences;
-    sequences.reserve(texts.size());
-    std::vector<kv::StepRows> step;
-    model::TokenRows rows{.tokens = {}, .sequence_starts = {0}};
-    for (const auto& text : texts) {
-      sequences.push_back(new_sequence());
-      step.push_back({&sequences.back(), static_cast<int64_t>(text.size())});
-      rows.tokens.insert(rows.tokens.end(), text.begin(), text.end());
-      rows.sequence_starts.push_back(static_cast<int64_t>(rows.tokens.size()));
-    }
-    kv::CachedAttention context(model_.spec, rotation_, step);
-    const at::Tensor hidden = model::forward(model_, rows, context);
-    std::vector<Embedding> result;
-    for (size_t i = 0; i < texts.size(); ++i) {
-      Pool pool(model_.spec.pooling, hidden.size(1));
-      pool.add(hidden.const_data_ptr<float>() + rows.sequence_starts[i] * hidden.size(1),
-               step[i].rows);
-      result.push_back(pool.normalised());
-    }
-    return result;
-  }
-
-  Embedding embed_in_chunks(const std::vector<int32_t>& text) {
-    kv::Sequence sequence = new_sequence();
-    Pool pool(model_.spec.pooling, model_.spec.hidden_size);
-    append_tokens(
-        model_, rotation_, sequence, text, kStepRows, [&](int64_t, const at::Tensor& hidden) {
-          pool.add(hidden.const_data_ptr<float>(), hidden.size(0));
-        });
-    return pool.normalised();
-  }
-
- private:
-  int64_t pool_bytes(int64_t rows) const {
-    // A text may fill a page with one token.
-    const int64_t pages = layout_->num_slots * (rows / kv::kPageTokens + kStepRows + 1);
-    return pages * std::max(store_->raw_page_bytes(), store_->sealed_page_bytes());
-  }
-  kv::Sequence new_sequence() { return {pool_, store_, policy_, layout_}; }
-
-  const model::Model& model_;
-  kv::CacheLayoutPtr layout_;
-  kv::KvStorePtr store_;
-  kv::KvPolicyPtr policy_;
-  kv::PagePool pool_;
-  kv::Rotation rotation_;
-};
-
-}  // namespace
-
-std::vector<int32_t> embedding_tokens(const text::Tokenizer& tokenizer, std::string_view text) {
-  std::vector<int32_t> tokens = tokenizer.encode(text, text::SpecialTokens::kPlain);
-  add_begin_of_text(tokenizer, tokens);
-  const text::TokenizerSpec& spec = tokenizer.spec();
-  if (const auto closing = text::closing_token(spec); spec.add_end_of_text && closing) {
-    tokens.push_back(*closing);
-  }
-  return tokens;
-}
-
-int64_t longest_embedded_text(const model::Model& model) {
-  const int64_t trained = model.spec.embedded_tokens;
-  return trained > 0 ? trained : model.spec.context_length;
-}
-
-std::vector<Embedding> embed(const model::Model& model,
-                             std::span<const std::vector<int32_t>> texts,
-                             const std::function<void(int64_t)>& on_text) {
+// Throws core::Error; else the longest text's tokens.
+int64_t check_texts(const model::Model& model, std::span<const std::vector<int32_t>> texts) {
   const int64_t limit = longest_embedded_text(model);
   int64_t longest = 1;
   for (size_t i = 0; i < texts.size(); ++i) {
@@ -155,27 +78,141 @@ std::vector<Embedding> embed(const model::Model& model,
     }
     longest = std::max(longest, length);
   }
-  Embedder embedder(model, longest);
-  std::vector<Embedding> result;
-  for (size_t first = 0; first < texts.size();) {
-    size_t end = first + 1;
-    if (model.spec.causal) {
-      result.push_back(embedder.embed_in_chunks(texts[first]));
-    } else {
-      size_t rows = texts[first].size();
-      while (end < texts.size() && rows + texts[end].size() <= kStepRows) {
-        rows += texts[end++].size();
-      }
-      for (Embedding& embedding : embedder.embed_together(texts.subspan(first, end - first))) {
-        result.push_back(std::move(embedding));
-      }
-    }
-    first = end;
-    if (on_text) {
-      on_text(static_cast<int64_t>(first));
+  return longest;
+}
+
+}  // namespace
+
+struct Embedder::Implementation {
+  Implementation(const model::Model& m, std::vector<std::vector<int32_t>> t)
+      : model(m),
+        texts(std::move(t)),
+        longest(check_texts(model, texts)),
+        slots(static_cast<int64_t>(model.spec.owning_layers().size())),
+        store(kv::make_store("f32", model.spec)),
+        policy(kv::make_policy("full")),
+        pool(pool_bytes(std::max(longest, kStepRows))),
+        rotation(model.spec, longest) {}
+
+  int64_t pool_bytes(int64_t rows) const {
+    // A text may fill a page with one token.
+    const int64_t pages = slots * (rows / kv::kPageTokens + kStepRows + 1);
+    return pages * std::max(store->raw_page_bytes(), store->sealed_page_bytes());
+  }
+  kv::Sequence new_sequence() { return {pool, store, policy, slots}; }
+
+  // The next texts in one pass, whole: rows of an encoder see each other.
+  void embed_together() {
+    const size_t first = embeddings.size();
+    size_t end = first;
+    std::vector<kv::Sequence> sequences;
+    sequences.reserve(texts.size() - first);
+    std::vector<kv::StepRows> step;
+    model::TokenRows rows{.tokens = {}, .sequence_starts = {0}};
+    do {
+      const std::vector<int32_t>& text = texts[end++];
+      sequences.push_back(new_sequence());
+      step.push_back({&sequences.back(), static_cast<int64_t>(text.size())});
+      rows.tokens.insert(rows.tokens.end(), text.begin(), text.end());
+      rows.sequence_starts.push_back(static_cast<int64_t>(rows.tokens.size()));
+    } while (end < texts.size() &&
+             static_cast<int64_t>(rows.tokens.size() + texts[end].size()) <= kStepRows);
+    kv::CachedAttention context(model.spec, rotation, step);
+    const at::Tensor hidden = model::forward(model, rows, context);
+    for (size_t i = 0; i < step.size(); ++i) {
+      Pool pooled(model.spec.pooling, hidden.size(1));
+      pooled.add(hidden.const_data_ptr<float>() + rows.sequence_starts[i] * hidden.size(1),
+                 step[i].rows);
+      embeddings.push_back(pooled.normalised());
     }
   }
-  return result;
+
+  void embed_chunk() {
+    const std::vector<int32_t>& text = texts[embeddings.size()];
+    if (!sequence) {
+      sequence.emplace(new_sequence());
+      rows_seen.emplace(model.spec.pooling, model.spec.hidden_size);
+    }
+    const auto chunk = std::span(text).subspan(static_cast<size_t>(sequence->num_tokens()));
+    append_tokens(model,
+                  rotation,
+                  *sequence,
+                  chunk.first(std::min(chunk.size(), static_cast<size_t>(kStepRows))),
+                  kStepRows,
+                  [&](int64_t, const at::Tensor& hidden) {
+                    rows_seen->add(hidden.const_data_ptr<float>(), hidden.size(0));
+                  });
+    if (sequence->num_tokens() == static_cast<int64_t>(text.size())) {
+      embeddings.push_back(rows_seen->normalised());
+      sequence.reset();
+      rows_seen.reset();
+    }
+  }
+
+  const model::Model& model;
+  std::vector<std::vector<int32_t>> texts;
+  int64_t longest;
+  int64_t slots;
+  kv::KvStorePtr store;
+  kv::KvPolicyPtr policy;
+  kv::PagePool pool;
+  kv::Rotation rotation;
+  std::vector<Embedding> embeddings;
+  std::optional<kv::Sequence> sequence;  // of a text that takes several passes
+  std::optional<Pool> rows_seen;         // of it
+};
+
+Embedder::Embedder(const model::Model& model, std::vector<std::vector<int32_t>> texts)
+    : implementation_(std::make_unique<Implementation>(model, std::move(texts))) {}
+
+Embedder::~Embedder() = default;
+
+bool Embedder::step() {
+  Implementation& self = *implementation_;
+  if (self.embeddings.size() == self.texts.size()) {
+    return false;
+  }
+  if (self.model.spec.causal) {
+    self.embed_chunk();
+  } else {
+    self.embed_together();
+  }
+  return true;
+}
+
+const std::vector<Embedding>& Embedder::embeddings() const {
+  return implementation_->embeddings;
+}
+
+int64_t Embedder::cache_bytes() const {
+  return implementation_->pool.budget_bytes();
+}
+
+std::vector<int32_t> embedding_tokens(const text::Tokenizer& tokenizer, std::string_view text) {
+  std::vector<int32_t> tokens = tokenizer.encode(text, text::SpecialTokens::kPlain);
+  add_begin_of_text(tokenizer, tokens);
+  const text::TokenizerSpec& spec = tokenizer.spec();
+  if (const auto closing = text::closing_token(spec); spec.add_end_of_text && closing) {
+    tokens.push_back(*closing);
+  }
+  return tokens;
+}
+
+int64_t longest_embedded_text(const model::Model& model) {
+  const int64_t trained = model.spec.embedded_tokens;
+  return trained > 0 ? trained : model.spec.context_length;
+}
+
+std::vector<Embedding> embed(const model::Model& model,
+                             std::span<const std::vector<int32_t>> texts,
+                             const std::function<void(int64_t)>& on_text) {
+  Embedder embedder(model, {texts.begin(), texts.end()});
+  while (embedder.step()) {
+    if (on_text) {
+      on_text(static_cast<int64_t>(embedder.embeddings().size()));
+    }
+  }
+  return embedder.embeddings();
 }
 
 }  // namespace adze::infer

@@ -25,9 +25,27 @@ std::vector<int32_t> embedding_tokens(const text::Tokenizer& tokenizer, std::str
 int64_t longest_embedded_text(const model::Model& model);
 
 // Rows of the last layer, pooled as the model was trained (spec.pooling; the mean where it was not
-// trained to embed), then scaled to length 1. Texts of up to 1,024 tokens in all share a pass;
-// an embedding does not depend on the others. on_text: texts done.
-// Throws core::Error: a text without tokens or longer than the model's context.
+// trained to embed), then scaled to length 1. An embedding does not depend on the other texts.
+class Embedder {
+ public:
+  // The model must outlive it. Throws core::Error: a text without tokens or longer than the model's
+  // context.
+  Embedder(const model::Model& model, std::vector<std::vector<int32_t>> texts);
+  ~Embedder();
+  Embedder(const Embedder&) = delete;
+  Embedder& operator=(const Embedder&) = delete;
+
+  // One forward pass of up to 1,024 tokens; false: nothing was left to do.
+  bool step();
+  const std::vector<Embedding>& embeddings() const;  // of the texts that are done
+  int64_t cache_bytes() const;                       // for keys and values, at most
+
+ private:
+  struct Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+// All at once. on_text: texts done.
 std::vector<Embedding> embed(const model::Model& model,
                              std::span<const std::vector<int32_t>> texts,
                              const std::function<void(int64_t)>& on_text = {});

@@ -186,8 +186,7 @@ void ModelEngine::publish(const CachedText& text, std::span<const int32_t> token
 }
 
 void ModelEngine::reclaim(int64_t bytes) {
-  while (free_bytes() < bytes && prefixes_.drop_oldest()) {
-  }
+  prefixes_.drop_unused([&] { return free_bytes() >= bytes; });
 }
 
 std::vector<const float*> ModelEngine::step(std::span<const StepPart> parts) {

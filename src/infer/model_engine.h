@@ -39,7 +39,7 @@ class ModelEngine : public StepEngine {
   std::vector<const float*> step(std::span<const StepPart> parts) override;
   int64_t free_bytes() const override { return pool_.budget_bytes() - pool_.used_bytes(); }
   void reclaim(int64_t bytes) override;
-  int64_t reclaimable_bytes() const override { return prefixes_.bytes(); }
+  int64_t reclaimable_bytes() const override { return prefixes_.unused_bytes(); }
 
   int64_t num_slots() const { return layout_->num_slots; }
   const kv::PagePool& pool() const { return pool_; }

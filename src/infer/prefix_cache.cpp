@@ -1,10 +1,14 @@
 #include "infer/prefix_cache.h"
 
 #include <algorithm>
-
-#include "core/check.h"
+#include <unordered_set>
 
 namespace adze::infer {
+
+bool PrefixCache::Node::used() const {
+  return std::any_of(
+      pages.begin(), pages.end(), [](const kv::PageRef& page) { return page.shared(); });
+}
 
 void PrefixCache::touch(std::span<const std::list<Node>::iterator> path) {
   for (size_t i = path.size(); i > 0; --i) {  // the root's child ends up first
@@ -68,6 +72,7 @@ void PrefixCache::publish(const std::string& key,
       Node& node = nodes_.emplace_front();
       node.siblings = children;
       node.key = page == 0 ? &root->first : nullptr;
+      node.parent = path.empty() ? nullptr : &*path.back();
       node.tokens = page_tokens;
       for (int64_t slot = 0; slot < sequence.num_slots(); ++slot) {
         node.pages.push_back(sequence.slot(slot).sealed[page]);
@@ -87,24 +92,32 @@ void PrefixCache::publish(const std::string& key,
   touch(path);
 }
 
-bool PrefixCache::drop_oldest() {
-  if (nodes_.empty()) {
-    return false;
+void PrefixCache::drop_unused(const std::function<bool()>& enough) {
+  for (auto node = nodes_.end(); node != nodes_.begin() && !enough();) {
+    --node;
+    if (node->used() || !node->children.empty()) {
+      continue;  // its children were looked at before it
+    }
+    bytes_ -= node->bytes;
+    node->siblings->erase(node->tokens);
+    if (node->key != nullptr && node->siblings->empty()) {
+      roots_.erase(roots_.find(*node->key));  // tenants come and go
+    }
+    node = nodes_.erase(node);
   }
-  const Node& node = nodes_.back();
-  core::check(node.children.empty(), "a page is dropped after those that follow it");
-  bytes_ -= node.bytes;
-  node.siblings->erase(node.tokens);
-  if (node.key != nullptr && node.siblings->empty()) {
-    roots_.erase(roots_.find(*node.key));  // tenants come and go
-  }
-  nodes_.pop_back();
-  return true;
 }
 
-void PrefixCache::clear() {
-  while (drop_oldest()) {
+int64_t PrefixCache::unused_bytes() const {
+  int64_t bytes = 0;
+  std::unordered_set<const Node*> held;  // by a text, or by a page that is
+  for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {
+    if (held.contains(&*node) || node->used()) {
+      held.insert(node->parent);
+    } else {
+      bytes += node->bytes;
+    }
   }
+  return bytes;
 }
 
 }  // namespace adze::infer

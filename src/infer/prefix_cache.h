@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -34,13 +35,18 @@ class PrefixCache {
                std::span<const int32_t> tokens,
                const kv::Sequence& sequence);
 
-  // Drops the page that was used longest ago; false: there is none. Frees its bytes unless a text
-  // still refers to it.
-  bool drop_oldest();
-  void clear();
+  // Drops pages that no text refers to, those used longest ago first, until `enough`. Dropping one
+  // that a text refers to would free nothing.
+  void drop_unused(const std::function<bool()>& enough);
+  void clear() {
+    roots_.clear();
+    nodes_.clear();
+    bytes_ = 0;
+  }
 
   int64_t pages() const { return static_cast<int64_t>(nodes_.size()); }  // of 32 tokens, all slots
   int64_t bytes() const { return bytes_; }
+  int64_t unused_bytes() const;  // what drop_unused() can free
 
  private:
   using PageTokens = std::array<int32_t, kv::kPageTokens>;
@@ -51,7 +57,10 @@ class PrefixCache {
     std::vector<kv::PageRef> pages;  // by slot
     std::vector<kv::PageRef> sides;  // by slot, with the last of a store's first pages
     int64_t bytes = 0;
+    const Node* parent = nullptr;
     std::map<PageTokens, std::list<Node>::iterator> children;
+
+    bool used() const;  // by a text
   };
   using Children = std::map<PageTokens, std::list<Node>::iterator>;
 

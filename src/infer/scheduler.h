@@ -3,8 +3,8 @@
 // left of the row budget on prompts, in pieces. Texts come in as pages allow; where they run out,
 // the newest text makes room and goes on later. What a text says does not depend on any of it.
 //
-// Order: tenants take turns; within a tenant, first come, first served. A long prompt gets an equal
-// share of the rows, so that a short one is not kept waiting.
+// Order: owners take turns (turn_queue.h). A long prompt gets an equal share of the rows, so that a
+// short one is not kept waiting.
 
 #include <atomic>
 #include <chrono>
@@ -13,7 +13,6 @@
 #include <deque>
 #include <exception>
 #include <list>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,16 +23,18 @@
 #include "infer/finish_reason.h"
 #include "infer/sampler.h"
 #include "infer/step_engine.h"
+#include "infer/swap_space.h"
+#include "infer/turn_queue.h"
 
 namespace adze::infer {
 
 using Clock = std::chrono::steady_clock;
 
 struct SchedulerOptions {
-  int64_t max_sequences = 16;  // that decode or prefill at once
-  int64_t max_queue = 1024;    // requests that wait
-  int64_t step_rows = 256;     // of prompts, in a step
-  int64_t swap_bytes = 0;      // for texts that cannot be recomputed, in memory
+  int64_t max_sequences = 16;                 // that decode or prefill at once
+  int64_t max_queue = 1024;                   // requests that wait
+  int64_t step_rows = 256;                    // of prompts, in a step
+  std::shared_ptr<SwapSpace> swap = nullptr;  // for texts that cannot be recomputed; none: refused
 };
 
 struct SampleTimings {
@@ -90,9 +91,11 @@ struct ScheduledRequest {
   std::optional<int64_t> prompt_logprobs;  // with so many alternatives
   std::shared_ptr<const SamplingConstraint> constraint;
   CacheChoice cache;
+  std::string owner;  // owners take turns, whatever their tenants are
   std::optional<Clock::time_point> deadline;
 };
 
+// No room now: too many wait, or the disk for texts that make room is promised to others.
 class QueueFull : public core::Error {
  public:
   using Error::Error;
@@ -133,13 +136,20 @@ class Scheduler {
   void wait(std::chrono::milliseconds longest);
   void wake();
   SchedulerFigures figures() const;  // any thread
+  // Any thread. Tokens, prompt and answer together, that a text may have: the context, or less
+  // where the cache holds less; without bound for a policy that evicts, if the cache holds that.
+  int64_t longest_text(const CacheChoice& choice) const;
 
-  // One step; false: nothing to do.
+  // One step; false: nothing to do. Throws what is nobody's fault in particular (no memory): then
+  // fail_all() is due.
   bool step();
+  // Ends all requests so; the scheduler is as good as new.
+  void fail_all(const std::exception_ptr& failure);
 
  private:
   struct Sample;
   using SamplePtr = std::unique_ptr<Sample>;
+  using Queue = TurnQueue<SamplePtr>;
   struct Planned {
     Sample* sample;
     int64_t rows;  // guesses included
@@ -149,11 +159,12 @@ class Scheduler {
   void take_submitted();
   void drop_ended();
   void admit();
-  SamplePtr next_waiting();
-  bool open_text(Sample& sample);
+  void open_text(Sample& sample);
+  int64_t bytes_soon(const Sample& sample) const;
+  void report_admission(Sample& sample);
   std::vector<Planned> plan();
   bool make_room(std::vector<Planned>& planned);
-  void preempt(Sample* victim);
+  void preempt(Sample& victim);
   void run(const std::vector<Planned>& planned);
   void advance(Sample& sample, const float* logits, int64_t rows, int64_t wanted);
   void report_prompt(Sample& sample, const float* logits, int64_t rows, int64_t wanted);
@@ -170,17 +181,14 @@ class Scheduler {
   SchedulerOptions options_;
   SamplerWorkspace workspace_;
 
-  std::list<SamplePtr> running_;                          // oldest first
-  std::deque<SamplePtr> returning_;                       // made room, or forked: before anyone new
-  std::map<std::string, std::deque<SamplePtr>> waiting_;  // by tenant
-  std::string last_tenant_;
-  int64_t swap_reserved_ = 0;
+  std::list<SamplePtr> running_;  // oldest first
+  Queue waiting_;                 // forks hold their text
 
   mutable std::mutex mutex_;  // what follows
   std::condition_variable changed_;
   std::deque<JobPtr> submitted_;
   bool woken_ = false;
-  int64_t queued_ = 0;  // samples that wait
+  int64_t queued_ = 0;  // requests that nobody has looked at yet
   SchedulerFigures figures_;
 };
 

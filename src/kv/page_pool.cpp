@@ -63,11 +63,13 @@ PageRef PagePool::allocate(int64_t bytes) {
   if (!spare.empty()) {
     page = spare.back();
     spare.pop_back();
+    spare_bytes_ -= bytes;
     page->references = 1;
   } else {
+    free_spares(used_bytes_ + spare_bytes_ + bytes - budget_bytes_);
     // A decoded token reads every page: ordinary 4 KiB ones of the system would cost an address
     // translation each.
-    page = new PageRef::Page{this, allocate_memory(bytes), bytes, 1};
+    page = new PageRef::Page{this, allocate_memory(bytes), bytes, 1, pages_.size()};
     pages_.push_back(page);
   }
   used_bytes_ += bytes;
@@ -85,7 +87,25 @@ PageRef PagePool::copy(const PageRef& source) {
 void PagePool::release(PageRef::Page* page) {
   used_bytes_ -= page->bytes;
   --used_pages_;
+  spare_bytes_ += page->bytes;
   spare_[page->bytes].push_back(page);
+}
+
+// Spare pages of other sizes would otherwise be memory beyond the budget.
+void PagePool::free_spares(int64_t bytes) {
+  for (auto entry = spare_.begin(); entry != spare_.end() && bytes > 0; ++entry) {
+    std::vector<PageRef::Page*>& spare = entry->second;
+    while (!spare.empty() && bytes > 0) {
+      PageRef::Page* page = spare.back();
+      spare.pop_back();
+      bytes -= page->bytes;
+      spare_bytes_ -= page->bytes;
+      pages_[page->index] = pages_.back();
+      pages_[page->index]->index = page->index;
+      pages_.pop_back();
+      delete page;
+    }
+  }
 }
 
 PoolAudit PagePool::audit() const {
@@ -98,7 +118,7 @@ PoolAudit PagePool::audit() const {
       result.spare_bytes += page->bytes;
     }
   }
-  core::check(result.live_bytes == used_bytes_,
+  core::check(result.live_bytes == used_bytes_ && result.spare_bytes == spare_bytes_,
               "pool counts ",
               used_bytes_,
               " bytes, pages hold ",
@@ -107,14 +127,7 @@ PoolAudit PagePool::audit() const {
 }
 
 void PagePool::trim() {
-  std::erase_if(pages_, [](PageRef::Page* page) {
-    if (page->references > 0) {
-      return false;
-    }
-    delete page;
-    return true;
-  });
-  spare_.clear();
+  free_spares(spare_bytes_);
 }
 
 }  // namespace adze::kv

@@ -44,6 +44,7 @@ class PageRef {
     std::shared_ptr<std::byte> data;
     int64_t bytes;
     int64_t references;  // 0: spare
+    size_t index;        // in pages_
   };
   explicit PageRef(Page* page) : page_(page) {}
   Page* page_ = nullptr;
@@ -52,7 +53,7 @@ class PageRef {
 struct PoolAudit {
   int64_t live_pages = 0;
   int64_t live_bytes = 0;
-  int64_t spare_bytes = 0;  // kept for reuse, outside the budget's used part
+  int64_t spare_bytes = 0;  // kept for reuse; live and spare together stay within the budget
 };
 
 class PagePool {
@@ -75,9 +76,11 @@ class PagePool {
  private:
   friend class PageRef;
   void release(PageRef::Page* page);
+  void free_spares(int64_t bytes);
 
   int64_t budget_bytes_;
   int64_t used_bytes_ = 0;
+  int64_t spare_bytes_ = 0;
   int64_t used_pages_ = 0;
   int64_t peak_bytes_ = 0;
   std::map<int64_t, std::vector<PageRef::Page*>> spare_;  // by size class

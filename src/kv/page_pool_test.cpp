@@ -33,6 +33,22 @@ TEST(PagePool, RefusesMoreThanItsBudget) {
   EXPECT_NO_THROW(static_cast<void>(pool.allocate(300)));
 }
 
+// Texts of two stores by turns: what the first leaves behind is no memory beyond the budget.
+TEST(PagePool, SparePagesOfOtherSizesMakeRoom) {
+  PagePool pool(1000);
+  const auto resident = [&] { return pool.audit().live_bytes + pool.audit().spare_bytes; };
+  std::vector<PageRef> held;
+  for (const int64_t bytes : {100, 250, 100, 64}) {
+    for (int64_t used = 0; used + bytes <= 1000; used += bytes) {
+      held.push_back(pool.allocate(bytes));
+      EXPECT_LE(resident(), 1000);
+    }
+    held.clear();
+    EXPECT_EQ(pool.used_bytes(), 0);
+  }
+  EXPECT_GT(pool.audit().spare_bytes, 0);
+}
+
 TEST(PagePool, CopiesKnowThatTheyShare) {
   PagePool pool(1000);
   PageRef first = pool.allocate(64);

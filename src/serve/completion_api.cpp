@@ -150,6 +150,7 @@ class Answer {
                     .policy = request_.kv_policy,
                     .tenant = context_.tenant + "\n" + request_.cache_salt,
                     .adapter = named.adapter};
+    shared.owner = context_.tenant;
     if (request_.echo && request_.logprobs) {
       shared.prompt_logprobs = request_.logprobs;
     }
@@ -158,7 +159,7 @@ class Answer {
                                        std::chrono::duration<double>(*request_.timeout_seconds));
     }
     const bool evicts = engine.evicts(shared.cache);
-    const int64_t context = engine.context();
+    const int64_t context = evicts ? engine.context() : scheduler.longest_text(shared.cache);
     for (const std::vector<int32_t>& prompt : prompts_) {
       const auto length = static_cast<int64_t>(prompt.size());
       const int64_t answer = request_.max_tokens.value_or(evicts ? context : context - length);

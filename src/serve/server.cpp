@@ -21,13 +21,13 @@
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
-#include "infer/embedder.h"
 #include "kv/cache_registry.h"
 #include "model/model.h"
 #include "serve/api_error.h"
 #include "serve/completion_api.h"
 #include "serve/completion_json.h"
 #include "serve/completion_request.h"
+#include "serve/embedding_work.h"
 #include "serve/metrics.h"
 #include "serve/web_files.h"
 
@@ -105,6 +105,13 @@ std::string base64(std::span<const std::byte> bytes) {
   return text;
 }
 
+// For clients whose answers end before they are complete.
+std::exception_ptr shutting_down() {
+  return std::make_exception_ptr(
+      ApiError(503, "server_error", "[server] is shutting down", "", "draining"));
+}
+constexpr std::chrono::seconds kFarewell(2);
+
 HttpResponse json_response(const Json& json, int status = 200) {
   return {.status = status, .content_type = "application/json", .body = dump(json), .headers = {}};
 }
@@ -122,6 +129,7 @@ struct Server::Implementation {
   std::time_t started = std::time(nullptr);
   int port = 0;
   bool draining = false;
+  int64_t embedding = 0;  // requests for embeddings, those that wait for a worker included
   asio::signal_set signals{io, SIGINT, SIGTERM};  // from now on, so that none is missed
 
   using RouteHandler = awaitable<void> (Implementation::*)(Exchange&, const std::string& tenant);
@@ -207,10 +215,8 @@ struct Server::Implementation {
   }
 
   awaitable<NamedModel> model_of(const std::string& name) {
-    for (const ModelListing& listing : host.list()) {
-      if ((listing.name == name || name.empty()) && listing.model) {
-        co_return host.get(name);  // does not block
-      }
+    if (auto loaded = host.get_loaded(name)) {
+      co_return *loaded;
     }
     const std::function<NamedModel()> get = [this, name] { return host.get(name); };
     co_return co_await elsewhere(get);
@@ -231,6 +237,7 @@ struct Server::Implementation {
                                  const std::string& tenant,
                                  CompletionRequest request);
   awaitable<void> embed(Exchange& exchange, const std::string& tenant);
+  awaitable<void> finish(Exchange& exchange, std::shared_ptr<EmbeddingWork> work);
   awaitable<void> tokenize(Exchange& exchange, const std::string& tenant);
   awaitable<void> detokenize(Exchange& exchange, const std::string& tenant);
   awaitable<void> web(Exchange& exchange, const std::string& tenant);
@@ -325,7 +332,7 @@ awaitable<void> Server::Implementation::handle(Exchange& exchange) {
                    fmt::format("[method] expected {}, got {}", allowed, request.method));
   }
   if (draining && !found->open) {
-    throw ApiError(503, "server_error", "[server] is shutting down", "", "draining");
+    std::rethrow_exception(shutting_down());
   }
   co_await (this->*found->handler)(exchange, tenant);
 }
@@ -379,12 +386,10 @@ awaitable<void> Server::Implementation::show_metrics(Exchange& exchange, const s
 Json Server::Implementation::model_json(const ModelListing& listing) const {
   Json figures = {{"loaded", listing.model != nullptr},
                   {"parent", listing.parent ? Json(*listing.parent) : Json()}};
-  if (listing.model) {
-    const model::ModelSpec& spec = listing.model->loaded().model->spec;
-    figures["kind"] = listing.model->generates() ? "generator" : "encoder";
-    figures["context"] =
-        listing.model->generates() ? listing.model->engine().context() : spec.context_length;
-    figures["layers"] = spec.kv_source.size();
+  if (listing.facts) {
+    figures["kind"] = listing.facts->generates ? "generator" : "encoder";
+    figures["context"] = listing.model ? listing.model->context() : listing.facts->context;
+    figures["layers"] = listing.facts->layers;
   }
   return {{"id", listing.name},
           {"object", "model"},
@@ -459,12 +464,43 @@ awaitable<void> Server::Implementation::run_completion(Exchange& exchange,
   co_await answer_completion(context, exchange, request, named);
 }
 
+// Until the work is done or its client has gone.
+awaitable<void> Server::Implementation::finish(Exchange& exchange,
+                                               std::shared_ptr<EmbeddingWork> work) {
+  const int64_t most = host.options().scheduling.max_queue;
+  if (embedding >= most) {
+    throw infer::QueueFull(
+        fmt::format("[queue] expected fewer than {} requests to wait, got {}; try again later",
+                    most,
+                    embedding));
+  }
+  ++embedding;
+  auto signal = std::make_shared<Signal>(io);
+  const auto done = std::make_shared<bool>(false);
+  exchange.watch_peer(signal);
+  asio::post(workers, [this, work, signal, done]() mutable {
+    work->run();
+    // What belongs to the server's thread ends there.
+    asio::post(io, [this, signal = std::move(signal), done = std::move(done)] {
+      --embedding;
+      *done = true;
+      signal->notify();
+    });
+  });
+  while (!*done && !exchange.peer_gone()) {
+    co_await signal->wait();
+  }
+  work->cancel();
+}
+
 awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::string&) {
+  const auto start = infer::Clock::now();
   const Json body = parse_body(exchange.request().body);
   RequestFields fields(body);
   std::string name = fields.text("model").value_or("");
   const std::string format = fields.choice("encoding_format", {"float", "base64"}, "float");
   const auto dimensions = fields.integer("dimensions", 1, 1 << 20);
+  const auto timeout = fields.number("timeout_seconds", 0.001, 86400);
   fields.text("user");
   const Json* input = fields.any("input");
   if (input == nullptr) {
@@ -472,6 +508,11 @@ awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::str
   }
   const std::vector<Prompt> prompts = read_prompts(*input, "input");
   fields.finish();
+  std::optional<infer::Clock::time_point> deadline;
+  if (timeout) {
+    deadline = start + std::chrono::duration_cast<infer::Clock::duration>(
+                           std::chrono::duration<double>(*timeout));
+  }
   const NamedModel named = co_await model_of(name);
   const infer::LoadedModel& loaded = named.model->loaded();
   const model::ModelSpec& spec = loaded.model->spec;
@@ -482,6 +523,7 @@ awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::str
         "unsupported");
   }
   std::vector<std::vector<int32_t>> texts;
+  const int64_t longest = longest_embedded_text(*named.model);
   int64_t tokens = 0;
   for (const Prompt& prompt : prompts) {
     if (const auto* text = std::get_if<std::string>(&prompt)) {
@@ -497,20 +539,20 @@ awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::str
             fmt::format("[input] expected ids from 0 to {}, got {}", spec.vocab_size - 1, token));
       }
     }
-    if (length == 0 || length > infer::longest_embedded_text(*loaded.model)) {
-      throw bad_request("input",
-                        fmt::format("[input] expected 1 to {} tokens a text, got {}",
-                                    infer::longest_embedded_text(*loaded.model),
-                                    length),
-                        "context_length_exceeded");
+    if (length == 0 || length > longest) {
+      throw bad_request(
+          "input",
+          fmt::format("[input] expected 1 to {} tokens a text, got {}", longest, length),
+          "context_length_exceeded");
     }
     tokens += length;
   }
-  const std::function<std::vector<infer::Embedding>()> compute = [named, texts] {
-    const std::lock_guard lock(named.model->compute());
-    return infer::embed(*named.model->loaded().model, texts);
-  };
-  const auto embeddings = co_await elsewhere(compute);
+  const auto work = std::make_shared<EmbeddingWork>(named, std::move(texts), deadline);
+  co_await finish(exchange, work);
+  if (exchange.peer_gone()) {
+    co_return;
+  }
+  const auto& embeddings = work->embeddings();
   Json data = Json::array();
   for (size_t i = 0; i < embeddings.size(); ++i) {
     data.push_back({{"object", "embedding"},
@@ -616,8 +658,19 @@ Server::Server(const ServerOptions& options,
     : implementation_(std::make_unique<Implementation>(
           options, std::move(models), std::move(adapters), hosting)) {}
 
+// Threads end before what they use: models, then workers (which may be loading or embedding).
 Server::~Server() {
+  implementation_->host.stop(shutting_down());
   implementation_->workers.join();
+  implementation_->host.stop(shutting_down());  // what a worker had just loaded
+}
+
+std::vector<RouteInfo> Server::routes() {
+  std::vector<RouteInfo> result;
+  for (const Implementation::Route& route : Implementation::routes()) {
+    result.push_back({std::string(route.method), std::string(route.path), route.open});
+  }
+  return result;
 }
 
 int Server::listen() {
@@ -648,6 +701,14 @@ bool Server::run() {
       co_await timer.async_wait(asio::use_awaitable);
     }
     all_ended = self.http.active_exchanges() == 0;
+    if (!all_ended) {  // clients are told, not cut off
+      self.host.stop(shutting_down());
+      const auto end = std::chrono::steady_clock::now() + kFarewell;
+      while (self.http.active_exchanges() > 0 && std::chrono::steady_clock::now() < end) {
+        timer.expires_after(std::chrono::milliseconds(20));
+        co_await timer.async_wait(asio::use_awaitable);
+      }
+    }
     self.io.stop();
   };
   asio::co_spawn(self.io, drain(), asio::detached);

@@ -24,6 +24,12 @@ struct ServerOptions {
   HttpLimits limits;
 };
 
+struct RouteInfo {
+  std::string method;
+  std::string path;  // a last part of "*" stands for anything
+  bool open;         // needs no key
+};
+
 class Server {
  public:
   Server(const ServerOptions& options,
@@ -32,6 +38,7 @@ class Server {
          const ModelHostOptions& hosting);
   ~Server();
 
+  static std::vector<RouteInfo> routes();
   int listen();  // the port
   // Loads the first model, so that a damaged file is told of at once.
   void load_first();

@@ -729,6 +729,23 @@ class Tenants(Case):
             self.assertNotIn("gondola" if word == "cinnabar" else "cinnabar", text)
 
 
+    def test_time_to_first_token_tells_nothing(self):
+        def seconds(key, prompt):
+            start = time.monotonic()
+            self.assert_ok(server.complete(prompt, key=key, max_tokens=1))
+            return time.monotonic() - start
+
+        own, others, fresh = [], [], []
+        for number in range(5):
+            prompt = f"{time.monotonic_ns()} {number}: {STORY * 12}"
+            seconds(A, prompt)
+            others.append(seconds(B, prompt))
+            fresh.append(seconds(B, f"{time.monotonic_ns()} {number}: {STORY * 12}"))
+            own.append(seconds(A, prompt))
+        self.assertLess(min(own), min(fresh) / 3)  # a hit would be seen
+        self.assertGreater(min(others), 0.7 * min(fresh), (others, fresh))
+
+
 class SameBytes(Case):
     """Incident 9: a request's answer does not depend on what else runs, nor on the prefix cache."""
 
@@ -764,10 +781,28 @@ class SameBytes(Case):
                 loader.join()
         for body, texts in zip(bodies, expected):
             self.assertEqual(len(texts), 1, body)
-        # Twenty times, half of them at once.
-        many = {ask(bodies[0]) for _ in range(10)} | set(in_parallel([lambda: ask(bodies[0])] * 10))
-        self.assertEqual(many, expected[0])
         self.assertEqual(json.loads(expected[4].pop()), json.loads(expected[0].pop()))  # guesses change nothing
+
+
+    def test_a_hundred_times_in_each_cache_mode(self):
+        options = server.get("/v1/cache-options").json
+        small = {"window": "window:sinks=4,window=28"}  # so that it evicts
+        modes = [{"kv_store": store["name"]} for store in options["stores"]]
+        modes += [{"kv_policy": small.get(policy["name"], policy["name"])} for policy in options["policies"]]
+        with server.stream(CHAT, {"messages": user("Tell me a story."), "max_tokens": 8000, **ENDLESS}) as load:
+            threading.Thread(target=lambda: [None for _ in load], daemon=True).start()
+            for mode in modes:
+                with self.subTest(mode=mode):
+                    body = {"prompt": STORY, "max_tokens": 3, "logprobs": 2, "seed": 3, **mode}
+
+                    def ask(body=body):
+                        return json.dumps(self.assert_ok(server.post(COMPLETIONS, body)).json["choices"])
+
+                    answers = [ask() for _ in range(50)]
+                    for _ in range(5):
+                        answers += in_parallel([ask] * 10)
+                    self.assertEqual(len(answers), 100)
+                    self.assertEqual(len(set(answers)), 1)
 
 
 class WaitingClients(Case):
