@@ -88,7 +88,7 @@ struct Embedder::Implementation {
       : model(m),
         texts(std::move(t)),
         longest(check_texts(model, texts)),
-        slots(static_cast<int64_t>(model.spec.owning_layers().size())),
+        layout(kv::make_cache_layout(model.spec)),
         store(kv::make_store("f32", model.spec)),
         policy(kv::make_policy("full")),
         pool(pool_bytes(std::max(longest, kStepRows))),
@@ -96,10 +96,10 @@ struct Embedder::Implementation {
 
   int64_t pool_bytes(int64_t rows) const {
     // A text may fill a page with one token.
-    const int64_t pages = slots * (rows / kv::kPageTokens + kStepRows + 1);
+    const int64_t pages = layout->num_slots * (rows / kv::kPageTokens + kStepRows + 1);
     return pages * std::max(store->raw_page_bytes(), store->sealed_page_bytes());
   }
-  kv::Sequence new_sequence() { return {pool, store, policy, slots}; }
+  kv::Sequence new_sequence() { return {pool, store, policy, layout}; }
 
   // The next texts in one pass, whole: rows of an encoder see each other.
   void embed_together() {
@@ -152,7 +152,7 @@ struct Embedder::Implementation {
   const model::Model& model;
   std::vector<std::vector<int32_t>> texts;
   int64_t longest;
-  int64_t slots;
+  kv::CacheLayoutPtr layout;
   kv::KvStorePtr store;
   kv::KvPolicyPtr policy;
   kv::PagePool pool;

@@ -136,8 +136,12 @@ class MockEngine : public StepEngine {
   bool recomputable(const CacheChoice& choice) const override { return choice.policy != "odd"; }
 
   std::unique_ptr<CachedText> open(const CacheChoice& choice,
-                                   std::span<const int32_t> tokens) override {
+                                   std::span<const int32_t> tokens,
+                                   bool reuses) override {
     auto text = std::make_unique<Text>(*this, choice);
+    if (!reuses) {
+      return text;
+    }
     const auto limit = std::min<int64_t>(static_cast<int64_t>(tokens.size()) - 1, 99);
     for (int64_t end = kPage; end <= limit; end += kPage) {
       const auto found = published_.find(key_of(choice, tokens, end));

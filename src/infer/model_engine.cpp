@@ -47,6 +47,7 @@ class ModelEngine::Text : public CachedText {
 
   int64_t length() const override { return sequence_.num_tokens(); }
   int64_t rows_before_cut() const override { return sequence_.rows_before_cut(); }
+  int64_t rows_at_once() const override { return sequence_.rows_at_once(); }
   int64_t bytes_to_append(int64_t rows) const override {
     return sequence_.bytes_to_append(std::min(rows, rows_before_cut()));
   }
@@ -129,6 +130,11 @@ bool ModelEngine::evicts(const CacheChoice& choice) const {
   return policy->endless();
 }
 
+std::optional<int64_t> ModelEngine::whole_prompt(const CacheChoice& choice) const {
+  const kv::KvPolicyPtr policy = kv::make_policy(choice.policy);
+  return policy->needs().whole_prompt ? std::optional(policy->most_whole_prompt()) : std::nullopt;
+}
+
 bool ModelEngine::recomputable(const CacheChoice& choice) const {
   return kv::make_policy(choice.policy)->recomputable();
 }
@@ -160,12 +166,13 @@ std::string ModelEngine::prefix_key(const CacheChoice& choice, const kv::Sequenc
 }
 
 std::unique_ptr<CachedText> ModelEngine::open(const CacheChoice& choice,
-                                              std::span<const int32_t> tokens) {
+                                              std::span<const int32_t> tokens,
+                                              bool reuses) {
   auto text = new_text(choice);
   kv::Sequence& sequence = text->sequence();
   sequence.begin_turn(static_cast<int64_t>(tokens.size()), 0);
-  if (sequence.policy().needs().every_row()) {
-    return text;  // what the policy has to know of a row comes with computing it
+  if (!reuses || sequence.policy().needs().every_row()) {
+    return text;  // what a policy has to know of every row comes with computing it
   }
   // A page that ends where the policy cuts is left out: the cut would be missed.
   const int64_t most = std::min(static_cast<int64_t>(tokens.size()), text->rows_before_cut()) - 1;

@@ -32,8 +32,10 @@ class ModelEngine : public StepEngine {
   bool evicts(const CacheChoice& choice) const override;
   bool recomputable(const CacheChoice& choice) const override;
 
+  std::optional<int64_t> whole_prompt(const CacheChoice& choice) const override;
   std::unique_ptr<CachedText> open(const CacheChoice& choice,
-                                   std::span<const int32_t> tokens) override;
+                                   std::span<const int32_t> tokens,
+                                   bool reuses) override;
   std::unique_ptr<CachedText> load(const CacheChoice& choice, core::StateReader& reader) override;
   void publish(const CachedText& text, std::span<const int32_t> tokens) override;
   std::vector<const float*> step(std::span<const StepPart> parts) override;

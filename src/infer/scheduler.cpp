@@ -45,6 +45,21 @@ Scheduler::JobPtr Scheduler::submit(ScheduledRequest request,
     throw ContextExceeded(fmt::format(
         "[prompt] expected at most {} tokens, the context, got {}", context, prompt_tokens));
   }
+  if (const auto most = engine_.whole_prompt(request.cache)) {
+    if (request.prompt_logprobs) {
+      throw core::InvalidOption("logprobs",
+                                "those of the prompt",
+                                fmt::format("those of the answer alone: {} lets rows of the prompt "
+                                            "go before they are scored",
+                                            request.cache.policy));
+    }
+    if (prompt_tokens > *most) {
+      throw core::InvalidOption(
+          "prompt",
+          fmt::format("{} tokens", prompt_tokens),
+          fmt::format("at most {}, which {} reads in one step", *most, request.cache.policy));
+    }
+  }
   int64_t longest = prompt_tokens + request.max_tokens;
   if (!evicts) {
     longest = std::min(longest, context);
@@ -259,9 +274,8 @@ void Scheduler::open_text(Sample& sample) {
     sample.saved.reset();
   } else if (!sample.text) {
     // Whoever wants the prompt's probabilities has to compute them.
-    const size_t known = sample.scores_prompt() ? 1 : sample.tokens.size();
     sample.job->prompt.logprobs.clear();  // of a prompt that made room half-way
-    sample.text = engine_.open(choice, std::span(sample.tokens).first(known));
+    sample.text = engine_.open(choice, sample.tokens, !sample.scores_prompt());
   }
 }
 
@@ -287,9 +301,10 @@ std::vector<Scheduler::Planned> Scheduler::plan() {
   int64_t budget = std::max(options_.step_rows, share);
   for (const SamplePtr& sample : running_) {
     const bool decodes = sample->pending() == 1 && sample->decoding;
-    const int64_t rows = std::min({sample->pending(),
-                                   decodes ? 1 : std::min(share, budget),
-                                   sample->text->rows_before_cut()});
+    const int64_t rows = std::min(
+        {sample->pending(),
+         std::max(decodes ? 1 : std::min(share, budget), sample->text->rows_at_once()),
+         sample->text->rows_before_cut()});
     budget -= decodes ? 0 : rows;
     if (rows > 0) {
       planned.push_back({sample.get(), rows, 0});

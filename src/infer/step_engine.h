@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -38,6 +39,7 @@ class CachedText {
 
   virtual int64_t length() const = 0;                       // tokens seen
   virtual int64_t rows_before_cut() const = 0;              // that the next step may append
+  virtual int64_t rows_at_once() const { return 1; }        // that it has to append
   virtual int64_t bytes_to_append(int64_t rows) const = 0;  // of new pages, at most
   virtual std::unique_ptr<CachedText> fork() const = 0;     // shares all pages
   // Tokens that a step may append and truncate() take back, 0 for a policy that evicts.
@@ -70,11 +72,17 @@ class StepEngine {
   virtual int64_t most_bytes(const CacheChoice& choice, int64_t tokens) const = 0;
   virtual bool evicts(const CacheChoice& choice) const = 0;  // the context is no limit
   virtual bool recomputable(const CacheChoice& choice) const = 0;
+  // The longest prompt of a policy that reads prompts in one step and lets rows of them go; none:
+  // any prompt, every row.
+  virtual std::optional<int64_t> whole_prompt(const CacheChoice& /*choice*/) const {
+    return std::nullopt;
+  }
 
-  // A text that begins with as many of the tokens as other texts of this choice have left in the
-  // cache, at most all but the last one.
+  // A text whose prompt is `tokens`. It begins with as many of them as other texts of this choice have
+  // left in the cache, at most all but the last one; with none where `reuses` is false.
   virtual std::unique_ptr<CachedText> open(const CacheChoice& choice,
-                                           std::span<const int32_t> tokens) = 0;
+                                           std::span<const int32_t> tokens,
+                                           bool reuses) = 0;
   virtual std::unique_ptr<CachedText> load(const CacheChoice& choice,
                                            core::StateReader& reader) = 0;
   // Leaves the text's whole pages for later texts that begin with these tokens (all that it holds).

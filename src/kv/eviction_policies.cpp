@@ -46,7 +46,8 @@ class WindowPolicy : public BudgetPolicy {
     return fmt::format("window:sinks={},window={}{}", options_.sinks, options_.window, keep);
   }
   Needs needs() const override { return {.rank_positions = true}; }
-  bool recomputable() const override { return true; }
+  // With a share, cuts hang on where the turn began.
+  bool recomputable() const override { return options_.keep == 1; }
   // Without a share there is one rule for prompts and answers: the limit and a page.
   int64_t rows_before_cut(const PolicyState& state, const Place& place) const override {
     return options_.keep < 1 ? BudgetPolicy::rows_before_cut(state, place)

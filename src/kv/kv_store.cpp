@@ -7,10 +7,8 @@
 
 namespace adze::kv {
 
-int64_t SlotPages::bytes() const {
-  auto total = static_cast<int64_t>(positions.size() * sizeof(int32_t) +
-                                    received.size() * sizeof(float));
-  total += side ? side.bytes() : 0;
+int64_t SlotPages::page_bytes() const {
+  int64_t total = side ? side.bytes() : 0;
   for (const PageRef& page : sealed) {
     total += page.bytes();
   }
@@ -34,7 +32,7 @@ int64_t KvStore::most_slot_bytes(int64_t tokens) const {
 }
 
 void KvStore::seal_pages(PagePool& pool, SlotPages& slot, int64_t end) const {
-  if (end < first_pages()) {
+  if (end < first_pages() && !slot.side) {
     return;
   }
   if (slot.sealed.empty() && side_bytes() > 0 && !slot.side) {

@@ -35,7 +35,7 @@ struct SlotPages {
   // where nobody asks.
   std::vector<float> received;
 
-  int64_t bytes() const;  // of pages that this slot refers to, shared ones included
+  int64_t page_bytes() const;  // that this slot refers to, shared ones included
   int64_t num_pages() const { return first_raw + static_cast<int64_t>(raw.size()); }
 };
 

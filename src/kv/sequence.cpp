@@ -353,13 +353,23 @@ std::vector<int32_t> Sequence::positions(int64_t slot) const {
   return positions;
 }
 
-int64_t Sequence::bytes() const {
-  auto total = state_->bytes() + static_cast<int64_t>(last_hidden_.size() * sizeof(float));
+int64_t Sequence::page_bytes() const {
+  int64_t total = 0;
   for (const SlotPages& slot : slots_) {
-    total += slot.bytes();
+    total += slot.page_bytes();
   }
   for (const RecentQueries& queries : queries_) {
     total += queries.bytes();
+  }
+  return total;
+}
+
+int64_t Sequence::bytes() const {
+  auto total = page_bytes() + state_->bytes() +
+               static_cast<int64_t>(last_hidden_.size() * sizeof(float));
+  for (const SlotPages& slot : slots_) {
+    total += static_cast<int64_t>(slot.positions.size() * sizeof(int32_t) +
+                                  slot.received.size() * sizeof(float));
   }
   return total;
 }

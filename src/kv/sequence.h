@@ -70,7 +70,8 @@ class Sequence {
   Place place() const;
   // Positions in the text of a slot's cached tokens, [cached, 1 or kv_heads].
   std::vector<int32_t> positions(int64_t slot) const;
-  int64_t bytes() const;  // pages it refers to, state included
+  int64_t page_bytes() const;  // of pages of the pool that it refers to, shared ones included
+  int64_t bytes() const;       // these and what it remembers of its tokens beside them
   // Bytes of new pages that appending so many rows takes, at most; a cut needs as much again.
   int64_t bytes_to_append(int64_t rows) const;
   int64_t num_slots() const { return layout_->num_slots; }

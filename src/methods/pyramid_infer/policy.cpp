@@ -118,7 +118,7 @@ class PyramidPolicy : public kv::KvPolicy {
     }
     const State& mine = static_cast<const State&>(state);
     // Layer 0 holds most tokens; all slots gain as many, so they reach a block together.
-    const int64_t anchor = mine.anchors.empty() ? 0 : mine.anchors.front();
+    const int64_t anchor = mine.anchors.empty() ? first_anchor() : mine.anchors.front();
     const int64_t newer = place.cached - schedule_.recent(place.cached) - anchor;
     return std::max<int64_t>(schedule_.block - newer, 1);
   }
@@ -131,7 +131,8 @@ class PyramidPolicy : public kv::KvPolicy {
     State& mine = own(state);
     const auto slot = static_cast<size_t>(view.slot());
     if (mine.anchors.size() <= slot) {
-      mine.anchors.resize(static_cast<size_t>(view.num_slots()), mine.prompt > 0 ? -1 : 0);
+      mine.anchors.resize(static_cast<size_t>(view.num_slots()),
+                          mine.prompt > 0 ? -1 : first_anchor());
     }
     int64_t& anchor = mine.anchors[slot];
     if (anchor < 0) {  // the prompt is settled
@@ -168,6 +169,9 @@ class PyramidPolicy : public kv::KvPolicy {
   }
 
  private:
+  // Of a text without a prompt: its sinks are settled. (A block begins with the last settled token.)
+  int64_t first_anchor() const { return options_.sinks + 1; }
+
   // s [11 §2.3 step 2 a, b], without the constant factor: [length]
   std::vector<float> votes(kv::SlotView& view, int64_t window) const {
     const std::vector<float> by_head =
