@@ -58,7 +58,7 @@ class Adapters(Case):
     @classmethod
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="adze-lora-"))
-        adapters = {"still": (0, 1), "loud": (1.5, 2), "other": (1.5, 3)}
+        adapters = {"still": (0, 1), "loud": (4, 2), "other": (4, 3)}
         arguments = []
         for adapter, (scale, seed) in adapters.items():
             arguments += ["--lora", f"{adapter}={write_adapter(cls.folder / adapter, scale, seed)}"]
@@ -83,7 +83,7 @@ class Adapters(Case):
             self.assertTrue(models[adapter]["adze"]["loaded"])
 
     def test_chosen_by_name(self):
-        texts = {model: self.ask(model) for model in (self.base, "still", "loud", "other")}
+        texts = {model: self.ask(model, 7) for model in (self.base, "still", "loud", "other")}
         self.assertEqual(texts["still"].text, texts[self.base].text)
         self.assertEqual(len({reply.text for reply in texts.values()}), 3)
         for model, reply in texts.items():
@@ -294,7 +294,8 @@ class Embeddings(Case):
 
 class End(Case):
     def test_answers_that_take_too_long_are_told(self):
-        with Server("--drain-seconds", 0.3) as server:
+        server = Server("--drain-seconds", 0.3).__enter__()
+        try:
             with server.stream(COMPLETIONS, {"prompt": "Go on", "max_tokens": 8000, **ENDLESS}) as stream:
                 events = iter(stream)
                 next(events)
@@ -309,7 +310,8 @@ class End(Case):
             self.assertLess(time.monotonic() - start, 15)
             self.assertEqual(server.process.returncode, 1)  # not all of it ended
             embedding.join(10)
-            server.stop(check=False)
+        finally:
+            server.__exit__(AssertionError)
 
 
 def setUpModule():

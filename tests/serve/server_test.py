@@ -789,20 +789,19 @@ class SameBytes(Case):
         small = {"window": "window:sinks=4,window=28"}  # so that it evicts
         modes = [{"kv_store": store["name"]} for store in options["stores"]]
         modes += [{"kv_policy": small.get(policy["name"], policy["name"])} for policy in options["policies"]]
+        bodies = [{"prompt": STORY, "max_tokens": 3, "logprobs": 2, "seed": 3, **mode} for mode in modes]
+
+        def ask(body):
+            return json.dumps(self.assert_ok(server.post(COMPLETIONS, body)).json["choices"])
+
+        answers = [[ask(body) for _ in range(50)] for body in bodies]
         with server.stream(CHAT, {"messages": user("Tell me a story."), "max_tokens": 8000, **ENDLESS}) as load:
             threading.Thread(target=lambda: [None for _ in load], daemon=True).start()
-            for mode in modes:
-                with self.subTest(mode=mode):
-                    body = {"prompt": STORY, "max_tokens": 3, "logprobs": 2, "seed": 3, **mode}
-
-                    def ask(body=body):
-                        return json.dumps(self.assert_ok(server.post(COMPLETIONS, body)).json["choices"])
-
-                    answers = [ask() for _ in range(50)]
-                    for _ in range(5):
-                        answers += in_parallel([ask] * 10)
-                    self.assertEqual(len(answers), 100)
-                    self.assertEqual(len(set(answers)), 1)
+            for number, body in enumerate(bodies):
+                for _ in range(5):
+                    answers[number] += in_parallel([lambda body=body: ask(body)] * 10)
+        for mode, texts in zip(modes, answers):
+            self.assertEqual((mode, len(texts), len(set(texts))), (mode, 100, 1))
 
 
 class WaitingClients(Case):
