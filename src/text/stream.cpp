@@ -45,7 +45,8 @@ std::string Utf8Stream::finish() {
   return incomplete ? std::string(kReplacementCharacter) : std::string();
 }
 
-StopMatcher::StopMatcher(std::vector<std::string> stops) {
+StopMatcher::StopMatcher(std::vector<std::string> stops) : matched_(stops.size(), 0) {
+  std::vector<Stop> tables;
   for (std::string& text : stops) {
     if (text.empty()) {
       throw core::InvalidOption("stop", "an empty string", "strings of at least one byte");
@@ -58,15 +59,16 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) {
       border += text[end] == text[border] ? 1 : 0;
       borders[end] = border;
     }
-    stops_.push_back({std::move(text), std::move(borders)});
+    tables.push_back({std::move(text), std::move(borders)});
   }
+  stops_ = std::make_shared<const std::vector<Stop>>(std::move(tables));
 }
 
-void StopMatcher::Stop::advance(char byte) {
+size_t StopMatcher::Stop::advance(size_t matched, char byte) const {
   while (matched > 0 && text[matched] != byte) {
     matched = borders[matched - 1];
   }
-  matched += text[matched] == byte ? 1 : 0;
+  return matched + (text[matched] == byte ? 1 : 0);
 }
 
 std::string StopMatcher::push(std::string_view text) {
@@ -76,9 +78,10 @@ std::string StopMatcher::push(std::string_view text) {
   for (const char byte : text) {
     held_ += byte;
     size_t found = 0;  // bytes of the longest stop string that ends here
-    for (Stop& stop : stops_) {
-      stop.advance(byte);
-      if (stop.matched == stop.text.size()) {
+    for (size_t i = 0; i < matched_.size(); ++i) {
+      const Stop& stop = (*stops_)[i];
+      matched_[i] = stop.advance(matched_[i], byte);
+      if (matched_[i] == stop.text.size()) {
         found = std::max(found, stop.text.size());
       }
     }
@@ -89,8 +92,8 @@ std::string StopMatcher::push(std::string_view text) {
     }
   }
   size_t kept = 0;
-  for (const Stop& stop : stops_) {
-    kept = std::max(kept, stop.matched);
+  for (const size_t matched : matched_) {
+    kept = std::max(kept, matched);
   }
   std::string safe = held_.substr(0, held_.size() - kept);
   held_.erase(0, safe.size());

@@ -3,6 +3,7 @@
 // and stop strings that may span tokens.
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,24 +45,26 @@ class Utf8Stream {
 // still become a stop string is held back; the stop string itself is never given out.
 class StopMatcher {
  public:
-  explicit StopMatcher(std::vector<std::string> stops);  // throws InvalidOption for an empty string
+  // Copies share the strings. Throws InvalidOption for an empty string.
+  explicit StopMatcher(std::vector<std::string> stops);
 
   std::string push(std::string_view text);  // text that is safe to show
   bool stopped() const { return stopped_; }
   std::string finish();  // what was held back, when generation ended without a stop string
 
  private:
-  // One stop string and how much of it the text's end matches (Knuth, Morris, Pratt: "Fast pattern
-  // matching in strings", 1977), so that each byte costs O(1) however repetitive both are.
+  // One stop string and, for each front part, its longest proper front that also ends it (Knuth,
+  // Morris, Pratt: "Fast pattern matching in strings", 1977), so that each byte costs O(1) however
+  // repetitive both are.
   struct Stop {
     std::string text;
-    std::vector<size_t> borders;  // for each front part, its longest proper front that also ends it
-    size_t matched = 0;
+    std::vector<size_t> borders;
 
-    void advance(char byte);
+    size_t advance(size_t matched, char byte) const;
   };
 
-  std::vector<Stop> stops_;
+  std::shared_ptr<const std::vector<Stop>> stops_;
+  std::vector<size_t> matched_;  // of each stop string, what the text's end matches
   std::string held_;
   bool stopped_ = false;
 };

@@ -111,6 +111,17 @@ TEST(StopMatcher, NoStopsPassEverything) {
   EXPECT_EQ(matcher.finish(), "");
 }
 
+TEST(StopMatcher, CopiesMatchApart) {
+  const StopMatcher first({"abc"});
+  StopMatcher one = first;
+  StopMatcher other = first;
+  EXPECT_EQ(one.push("ab"), "");
+  EXPECT_EQ(other.push("xab"), "x");
+  EXPECT_EQ(one.push("c"), "");
+  EXPECT_TRUE(one.stopped());
+  EXPECT_FALSE(other.stopped());
+}
+
 TEST(StopMatcher, EmptyStopIsRefused) {
   EXPECT_THROW(StopMatcher({"a", ""}), core::InvalidOption);
 }
