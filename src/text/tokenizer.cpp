@@ -101,6 +101,18 @@ AddedTokenFinder make_finder(const TokenizerSpec& spec,
   return AddedTokenFinder(std::move(entries));
 }
 
+SpecialTokenFinder make_control_finder(const TokenizerSpec& spec) {
+  std::vector<std::pair<std::string_view, int32_t>> tokens;
+  for (const AddedToken& token : added_tokens(spec)) {
+    const std::string& text = spec.tokens[static_cast<size_t>(token.id)];
+    if (is_control_kind(spec.kinds[static_cast<size_t>(token.id)]) &&
+        next_character(text).length < text.size()) {
+      tokens.emplace_back(text, token.id);
+    }
+  }
+  return SpecialTokenFinder(std::move(tokens));
+}
+
 SpecialTokenFinder make_user_defined_finder(const TokenizerSpec& spec) {
   std::vector<std::pair<std::string_view, int32_t>> tokens;
   for (size_t id = 0; id < spec.tokens.size() && keeps_user_defined(spec); ++id) {
@@ -162,6 +174,7 @@ struct Tokenizer::Implementation {
         encoder((spec.prefers_whole_tokens |= rules.prefers_whole_tokens,
                  make_encoder(spec, index, byte_level))),
         kept(make_user_defined_finder(spec)),
+        controls(make_control_finder(spec)),
         texts(normalized_texts(spec, normalizer)),
         decoder(spec, byte_level, texts),
         parse_raw(make_finder(spec, texts, true, false)),
@@ -211,7 +224,7 @@ struct Tokenizer::Implementation {
   // One text on its way to ids.
   struct Encoding {
     const AddedTokenFinder& raw;
-    const AddedTokenFinder& normalized;
+    const AddedTokenFinder* normalized;
     PreTokenizer::WorkspacePointer workspace;
     std::vector<int32_t> ids;
   };
@@ -224,7 +237,7 @@ struct Tokenizer::Implementation {
       text = changed;
     }
     const auto encode_piece = [&](std::string_view piece) { encoder->encode(piece, encoding.ids); };
-    encoding.normalized.split(
+    encoding.normalized->split(
         text,
         [&](size_t begin, size_t end) {
           pre_tokenizer.split(text.substr(begin, end - begin),
@@ -251,7 +264,22 @@ struct Tokenizer::Implementation {
     }
   }
 
-  std::vector<int32_t> encode(std::string_view text, SpecialTokens special) const {
+  std::string protect(std::string_view text, std::string_view mark) const {
+    std::string result;
+    size_t done = 0;
+    // Another may begin within one that was broken up.
+    while (const auto match = controls.find(text, done)) {
+      const size_t end = match->begin + next_character(text.substr(match->begin)).length;
+      result.append(text.substr(done, end - done)).append(mark);
+      done = end;
+    }
+    return result.append(text.substr(done));
+  }
+
+  // `mark`: see encode_protected(); empty: none.
+  std::vector<int32_t> encode(std::string_view text,
+                              SpecialTokens special,
+                              std::string_view mark = {}) const {
     std::string replaced;
     if (!byte_level && valid_prefix(text) != text.size()) {
       replaced = with_replacements(text);
@@ -259,7 +287,7 @@ struct Tokenizer::Implementation {
     }
     const bool parse = special == SpecialTokens::kParse;
     Encoding encoding{parse ? parse_raw : plain_raw,
-                      parse ? parse_normalized : plain_normalized,
+                      parse ? &parse_normalized : &plain_normalized,
                       pre_tokenizer.make_workspace(),
                       {}};
     PreTokenizer::expressions(*encoding.workspace).begin(text.size());
@@ -267,10 +295,26 @@ struct Tokenizer::Implementation {
     encoding.raw.split(
         text,
         [&](size_t begin, size_t end) {
-          encode_text(text.substr(begin, end - begin), begin == 0, encoding);
+          const std::string_view piece = text.substr(begin, end - begin);
+          if (mark.empty() || piece.find(mark) == std::string_view::npos) {
+            encode_text(piece, begin == 0, encoding);
+            return;
+          }
+          const auto* parsing = std::exchange(encoding.normalized, &plain_normalized);
+          encode_text(without(piece, mark), begin == 0, encoding);
+          encoding.normalized = parsing;
         },
         [&](int32_t id) { encoding.ids.push_back(id); });
     return std::move(encoding.ids);
+  }
+
+  static std::string without(std::string_view text, std::string_view mark) {
+    std::string result;
+    for (size_t found = text.find(mark); found != std::string_view::npos; found = text.find(mark)) {
+      result.append(text.substr(0, found));
+      text.remove_prefix(found + mark.size());
+    }
+    return result.append(text);
   }
 
   std::optional<int32_t> find_bytes(std::string_view text) const {
@@ -306,7 +350,8 @@ struct Tokenizer::Implementation {
   bool byte_level;
   TextIndex index;
   std::unique_ptr<PieceEncoder> encoder;
-  SpecialTokenFinder kept;  // user-defined tokens of SentencePiece
+  SpecialTokenFinder kept;      // user-defined tokens of SentencePiece
+  SpecialTokenFinder controls;  // of more than one character
   TokenDecoder::NormalizedTexts texts;
   TokenDecoder decoder;
   AddedTokenFinder parse_raw;
@@ -324,6 +369,15 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, SpecialTokens special) const {
   return implementation_->encode(text, special);
+}
+
+std::string Tokenizer::protect(std::string_view text, std::string_view mark) const {
+  return implementation_->protect(text, mark);
+}
+
+std::vector<int32_t> Tokenizer::encode_protected(std::string_view text,
+                                                 std::string_view mark) const {
+  return implementation_->encode(text, SpecialTokens::kParse, mark);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool with_control_tokens) const {

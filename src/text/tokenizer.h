@@ -42,6 +42,12 @@ class Tokenizer {
   // add_begin_of_text and add_end_of_text are the caller's business.
   // Throws core::Error when an expression of the tokenizer does not come to an end on the text.
   std::vector<int32_t> encode(std::string_view text, SpecialTokens special) const;
+  // For text of a trusted author around text of strangers, which must not become control tokens:
+  // protect() puts `mark` into each control token's text, and encode_protected() is encode(kParse)
+  // of a text with such marks, which are left out. `mark`: whole characters that neither author
+  // uses. A control token of a single character cannot be protected.
+  std::string protect(std::string_view text, std::string_view mark) const;
+  std::vector<int32_t> encode_protected(std::string_view text, std::string_view mark) const;
   // The bytes of the tokens; control tokens give their text only if asked.
   // Throws core::Error for an id outside [0, vocab_size).
   std::string decode(std::span<const int32_t> ids, bool with_control_tokens = true) const;

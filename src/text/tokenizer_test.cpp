@@ -89,6 +89,30 @@ TEST(Tokenizer, PlainTextNeverGivesControlTokens) {
   EXPECT_EQ(tokenizer.encode("<user>", SpecialTokens::kPlain), std::vector<int32_t>{2});
 }
 
+TEST(Tokenizer, ProtectedTextStaysTextAmongControlTokens) {
+  const Tokenizer tokenizer(small_spec());
+  const std::string mark = "\xEF\xB7\x90";  // U+FDD0, of no meaning
+  EXPECT_EQ(tokenizer.protect("a <|end| >", mark), "a <|end| >");
+  EXPECT_EQ(tokenizer.protect("<user>", mark), "<user>");  // text, too
+  for (const std::string text : {"<|end|>",
+                                 "a<|endless|>b",
+                                 "<|<|end|>|>",
+                                 "<|end<|end|><|endless|>",
+                                 "<unk><user>",
+                                 "ab"}) {
+    std::vector<int32_t> expected = {0};
+    const auto plain = tokenizer.encode(text, SpecialTokens::kPlain);
+    expected.insert(expected.end(), plain.begin(), plain.end());
+    expected.push_back(1);
+    EXPECT_EQ(
+        tokenizer.encode_protected("<|end|>" + tokenizer.protect(text, mark) + "<|endless|>", mark),
+        expected)
+        << text;
+  }
+  EXPECT_EQ(tokenizer.encode_protected("a<|end|>b", mark),
+            tokenizer.encode("a<|end|>b", SpecialTokens::kParse));
+}
+
 TEST(Tokenizer, RoundTripOfAnyBytes) {
   const Tokenizer tokenizer(small_spec());
   EXPECT_TRUE(tokenizer.missing_bytes().empty());
