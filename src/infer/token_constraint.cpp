@@ -207,17 +207,22 @@ void TokenConstraint::accept(int32_t token) {
     ended_ = true;
     return;
   }
-  text::JsonMatcher next = matcher_;
   const std::string& bytes = tokenizer.token_bytes(token);
-  const bool allowed = !ended_ && !bytes.empty() &&
-                       is_ordinary(tokenizer.spec().kinds[static_cast<size_t>(token)]) &&
-                       std::all_of(bytes.begin(), bytes.end(), [&](char byte) {
-                         return next.accept(static_cast<uint8_t>(byte));
-                       });
-  if (!allowed) {
+  if (bytes.empty() || !is_ordinary(tokenizer.spec().kinds[static_cast<size_t>(token)]) ||
+      !accept_bytes(bytes)) {
     throw core::error("token_constraint", "expected a token that the JSON allows, got {}", token);
   }
-  matcher_ = std::move(next);
+}
+
+bool TokenConstraint::accept_bytes(std::string_view bytes) {
+  text::JsonMatcher next = matcher_;
+  const bool allowed = !ended_ && std::all_of(bytes.begin(), bytes.end(), [&](char byte) {
+    return next.accept(static_cast<uint8_t>(byte));
+  });
+  if (allowed) {
+    matcher_ = std::move(next);
+  }
+  return allowed;
 }
 
 }  // namespace adze::infer

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "text/json_schema.h"
@@ -66,6 +67,8 @@ class TokenConstraint {
   void allowed(std::span<uint64_t> bits) const;
   // Throws core::Error for a token that is not allowed; nothing has changed then.
   void accept(int32_t token);
+  // Text that one token holds behind other text. False: not allowed; nothing has changed then.
+  bool accept_bytes(std::string_view bytes);
   bool complete() const { return matcher_.complete(); }
   // The text is complete and nothing may follow.
   bool must_end() const { return ended_ || matcher_.must_end(); }
