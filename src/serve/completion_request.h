@@ -12,6 +12,9 @@
 
 namespace adze::serve {
 
+inline constexpr int64_t kMostTokens = int64_t{1} << 30;
+inline constexpr int64_t kMostAlternatives = 20;
+
 // One text of a completion request, or its tokens.
 using Prompt = std::variant<std::string, std::vector<int32_t>>;
 
@@ -41,7 +44,6 @@ struct CompletionRequest {
   bool echo = false;
 
   infer::SamplingOptions sampling;
-  bool seed_given = false;
   int64_t samples = 1;
   std::optional<int64_t> max_tokens;
   std::vector<std::string> stop;
@@ -50,6 +52,8 @@ struct CompletionRequest {
   ResponseFormat format;
   std::vector<Tool> tools;
   ToolChoice tool_choice;
+  bool parallel_calls = true;  // false: the first call ends the answer
+  bool ignore_eos = false;     // the model cannot end its answer
 
   bool stream = false;
   bool include_usage = false;
@@ -64,7 +68,11 @@ struct CompletionRequest {
 CompletionRequest read_chat_request(const Json& body);
 CompletionRequest read_completion_request(const Json& body);
 
-// A prompt, or a list of prompts (strings, token ids, lists of either). `name`: the field.
-std::vector<Prompt> read_prompts(const Json& value, const std::string& name);
+// What both have in common.
+void read_common(RequestFields& fields, CompletionRequest& request);
+
+// A prompt, or a list of at most `most` prompts (strings, token ids, lists of either). `name`: the
+// field.
+std::vector<Prompt> read_prompts(const Json& value, const std::string& name, size_t most);
 
 }  // namespace adze::serve

@@ -10,53 +10,10 @@
 namespace adze::serve {
 namespace {
 
-constexpr int kDepth = 128;
-
-std::string shown(const Json& value) {
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > 80) {
-    text.resize(80);
-    while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0xC0U) == 0x80U) {
-      text.pop_back();
-    }
-    if (!text.empty() && static_cast<unsigned char>(text.back()) >= 0x80U) {
-      text.pop_back();
-    }
-    text += "...";
-  }
-  return text;
-}
+constexpr size_t kLongestName = 64;  // to look for one like it takes time in proportion
+const Json kNothing;
 
 }  // namespace
-
-Json parse_body(std::string_view body) {
-  std::vector<std::set<std::string>> keys;  // by depth: of two equal ones, one would be dropped
-  const auto check = [&keys](int depth, Json::parse_event_t event, Json& value) {
-    if (depth > kDepth) {
-      throw bad_request("", fmt::format("[body] expected JSON nested at most {} deep", kDepth));
-    }
-    if (event == Json::parse_event_t::object_start) {
-      keys.resize(static_cast<size_t>(depth) + 1);
-      keys.emplace_back();
-    } else if (event == Json::parse_event_t::key) {
-      keys.resize(static_cast<size_t>(depth) + 1);
-      const auto& key = value.get_ref<const std::string&>();
-      if (!keys.back().insert(key).second) {
-        throw bad_request(
-            key.substr(0, 80),
-            fmt::format("[body] expected each field once, got {} twice", shown(Json(key))));
-      }
-    }
-    return true;
-  };
-  try {
-    return Json::parse(body, check);
-  } catch (const Json::exception& error) {
-    // What the parser quotes may be long and is not ours to judge.
-    const std::string reason = error.what();
-    throw bad_request("", "[body] expected JSON: " + reason.substr(0, 200));
-  }
-}
 
 RequestFields::RequestFields(const Json& object, std::string place)
     : object_(object), place_(std::move(place)) {
@@ -67,10 +24,6 @@ RequestFields::RequestFields(const Json& object, std::string place)
                                   shown(object)));
   }
 }
-
-namespace {
-const Json kNothing;
-}  // namespace
 
 RequestFields::RequestFields(const Json* object, std::string place)
     : RequestFields(object == nullptr ? kNothing : *object, std::move(place)) {}
@@ -169,16 +122,20 @@ void RequestFields::refuse(std::string_view name, std::string_view why) {
 
 void RequestFields::finish() {
   for (const auto& [name, value] : object_.items()) {
-    if (!known_.contains(name)) {
-      const std::string nearest =
-          core::nearest_name(name, std::vector<std::string>(known_.begin(), known_.end()));
-      throw bad_request(
-          path(shown(Json(name)).substr(1, name.size())),
-          fmt::format("[{}] expected a known field, got this one{}",
-                      path(name.substr(0, 80)),
-                      nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest)),
-          "unknown_field");
+    if (known_.contains(name)) {
+      continue;
     }
+    const std::string nearest =
+        name.size() > kLongestName
+            ? ""
+            : core::nearest_name(name, std::vector<std::string>(known_.begin(), known_.end()));
+    const std::string shown_name = name.substr(0, 80);
+    throw bad_request(
+        path(shown_name),
+        fmt::format("[{}] expected a known field, got this one{}",
+                    path(shown_name),
+                    nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest)),
+        "unknown_field");
   }
 }
 

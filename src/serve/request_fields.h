@@ -9,16 +9,10 @@
 #include <string_view>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "serve/api_error.h"
+#include "serve/request_json.h"
 
 namespace adze::serve {
-
-using Json = nlohmann::ordered_json;
-
-// Throws ApiError (400): not JSON, or nested deeper than 128.
-Json parse_body(std::string_view body);
 
 class RequestFields {
  public:

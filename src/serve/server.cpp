@@ -506,7 +506,7 @@ awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::str
   if (input == nullptr) {
     throw bad_request("input", "[input] expected a string, token ids, or a list, got none");
   }
-  const std::vector<Prompt> prompts = read_prompts(*input, "input");
+  const std::vector<Prompt> prompts = read_prompts(*input, "input", 2048);
   fields.finish();
   std::optional<infer::Clock::time_point> deadline;
   if (timeout) {
