@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iostream>
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cli/model_argument.h"
@@ -35,6 +36,9 @@ struct ServeOptions {
   std::optional<double> cache_gib;
   std::optional<double> swap_gib;
   double memory_gib = 0;
+  int64_t max_tokens = 0;
+  double request_timeout = 0;
+  int64_t max_connections = 4096;
   int64_t max_body_mib = 16;
   double drain_seconds = 30;
   std::string log_format = "text";
@@ -50,7 +54,7 @@ struct ServeOptions {
     visit("host", self.host, "address to bind to; others than loopback are reachable from outside");
     visit("port", self.port, "0 takes a free one");
     visit("api-key-file", self.api_key_file, "keys, one a line; requests then need one of them");
-    visit("cors-origin", self.cors_origin, "origin whose pages may call this server");
+    visit("cors-origin", self.cors_origin, "origin whose pages may call this server; * for all");
     visit("max-sequences", self.max_sequences, "texts computed at once, 1 to 4096");
     visit("max-queue", self.max_queue, "requests that wait; more get 429");
     visit("step-rows", self.step_rows, "prompt tokens a step, 32 to 65536");
@@ -64,6 +68,11 @@ struct ServeOptions {
         "disk, in TMPDIR or /var/tmp, for texts that make room and cannot be recomputed; more get "
         "429; without it 4, at most half of what is free");
     visit("memory-gib", self.memory_gib, "models and caches together; idle ones go; 0: no limit");
+    visit("max-tokens", self.max_tokens, "longest answer in tokens; more get 400; 0: the context");
+    visit("request-timeout",
+          self.request_timeout,
+          "seconds an answer may take before it ends with 504; 0: no limit");
+    visit("max-connections", self.max_connections, "open at once, 1 to 100000; more get 503");
     visit("max-body-mib", self.max_body_mib, "longest request, 1 to 1024");
     visit("drain-seconds", self.drain_seconds, "time for running answers after SIGTERM");
     visit("log-format", self.log_format, "access log on stderr: text, json or none");
@@ -89,6 +98,8 @@ void ServeOptions::validate() const {
   between("max-queue", max_queue, 1, 1 << 20);
   between("step-rows", step_rows, 32, 65536);
   between("context", context, 0, 1 << 30);
+  between("max-tokens", max_tokens, 0, 1 << 30);
+  between("max-connections", max_connections, 1, 100'000);
   between("max-body-mib", max_body_mib, 1, 1024);
   const auto positive = [](std::string_view field, double value, double least) {
     require(value >= least && value <= 1 << 20,
@@ -99,12 +110,38 @@ void ServeOptions::validate() const {
   positive("cache-gib", cache_gib.value_or(1), 0.001);
   positive("swap-gib", swap_gib.value_or(0), 0);
   positive("memory-gib", memory_gib, 0);
+  positive("request-timeout", request_timeout, 0);
   positive("drain-seconds", drain_seconds, 0);
   require(log_format == "text" || log_format == "json" || log_format == "none",
           "log-format",
           log_format,
           "text, json or none");
   require(!model.empty(), "model", "none", "at least one model");
+}
+
+// Raises the process' limit of open files as far as it goes; returns how many connections it
+// allows.
+int64_t allowed_connections(int64_t wanted) {
+  constexpr int64_t kOtherFiles = 512;  // weights, logs, connections that are turned away
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return wanted;
+  }
+  const auto needed = static_cast<rlim_t>(wanted + kOtherFiles);
+  if (limit.rlim_cur < needed) {
+    limit.rlim_cur = std::min(needed, limit.rlim_max);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    getrlimit(RLIMIT_NOFILE, &limit);
+  }
+  if (limit.rlim_cur >= needed) {
+    return wanted;
+  }
+  const int64_t allowed = std::max<int64_t>(static_cast<int64_t>(limit.rlim_cur) - kOtherFiles, 1);
+  std::cerr << fmt::format(
+      "max-connections: {} instead of {}, by the limit of open files (ulimit -n)\n",
+      allowed,
+      wanted);
+  return allowed;
 }
 
 int64_t bytes_of(double gib) {
@@ -212,6 +249,16 @@ int serve(const std::vector<std::string>& arguments) {
   server_options.quiet = options.log_format == "none";
   server_options.drain_seconds = options.drain_seconds;
   server_options.limits.body_bytes = options.max_body_mib << 20;
+  // Some of the longest at once, whatever that is.
+  server_options.limits.bodies_bytes =
+      std::max(server_options.limits.bodies_bytes, 4 * server_options.limits.body_bytes);
+  server_options.limits.connections = allowed_connections(options.max_connections);
+  if (options.max_tokens > 0) {
+    server_options.answers.max_tokens = options.max_tokens;
+  }
+  if (options.request_timeout > 0) {
+    server_options.answers.timeout_seconds = options.request_timeout;
+  }
   serve::ModelHostOptions hosting;
   hosting.loading.compute = options.compute;
   hosting.loading.arithmetic();  // legal

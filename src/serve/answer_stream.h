@@ -2,6 +2,7 @@
 // From the scheduler's thread to the server's: what a request's observer hears becomes text in
 // whole characters, ended by stop strings, in a mailbox that a coroutine empties.
 
+#include <atomic>
 #include <deque>
 #include <exception>
 #include <memory>
@@ -31,27 +32,31 @@ struct AnswerEvent {
   std::vector<infer::SampledToken> tokens;    // likewise
   infer::PromptReport prompt_report;          // kPrompt
   std::optional<infer::FinishReport> finish;  // kFinish
-  int64_t generated = 0;                      // kFinish: tokens sampled, an end token included
-  std::optional<CacheState> cache;            // now and then, if asked for
+  std::optional<CacheState> cache;            // kFinish, and now and then if asked for
+  infer::SampleTimings timings;               // with the cache: up to now
+  int64_t generated = 0;                      // likewise: tokens sampled, an end token included
   std::exception_ptr failure;                 // kFailure
 };
 
 // All members but post() belong to the server's thread.
 class Mailbox : public std::enable_shared_from_this<Mailbox> {
  public:
-  // Whoever lets go last, it ends on the server's thread.
-  static std::shared_ptr<Mailbox> make(boost::asio::io_context& context);
+  // Whoever lets go last, it ends on the server's thread. `most`: events that may wait.
+  static std::shared_ptr<Mailbox> make(boost::asio::io_context& context, int64_t most);
 
-  void post(AnswerEvent event);  // any thread
+  // Any thread. False: full, and the event is lost; a failure is always taken.
+  bool post(AnswerEvent event);
   bool empty() const { return events_.empty(); }
   AnswerEvent take();
   const std::shared_ptr<Signal>& signal() const { return signal_; }
 
  private:
-  explicit Mailbox(boost::asio::io_context& context)
-      : context_(context), signal_(std::make_shared<Signal>(context)) {}
+  Mailbox(boost::asio::io_context& context, int64_t most)
+      : context_(context), most_(most), signal_(std::make_shared<Signal>(context)) {}
 
   boost::asio::io_context& context_;
+  int64_t most_;
+  std::atomic<int64_t> waiting_ = 0;
   std::shared_ptr<Signal> signal_;
   std::deque<AnswerEvent> events_;
 };
@@ -62,6 +67,7 @@ struct AnswerStreamOptions {
   bool keep_tokens = false;     // for log-probabilities
   bool keep_end_token = false;  // with the others, though it has no text
   bool cache_picture = false;   // every kPictureTokens tokens
+  bool control_text = false;    // control tokens are text, too
 };
 
 class AnswerStream : public infer::RequestObserver {
@@ -70,7 +76,10 @@ class AnswerStream : public infer::RequestObserver {
   AnswerStream(std::shared_ptr<Mailbox> mailbox,
                const text::Tokenizer& tokenizer,
                AnswerStreamOptions options)
-      : mailbox_(std::move(mailbox)), tokenizer_(tokenizer), options_(std::move(options)) {}
+      : mailbox_(std::move(mailbox)),
+        tokenizer_(tokenizer),
+        options_(std::move(options)),
+        stops_(options_.stop) {}
 
   void on_prompt(const infer::PromptReport& report) override;
   bool on_token(int64_t sample,
@@ -84,15 +93,20 @@ class AnswerStream : public infer::RequestObserver {
     text::Utf8Stream characters;
     text::StopMatcher stops;
     int64_t tokens = 0;
+    infer::Clock::time_point first_token;
     std::vector<infer::SampledToken> held;  // whose text is held back
   };
   Sample& sample(int64_t index);
   AnswerEvent event(AnswerEvent::Kind kind, int64_t sample) const;
+  bool send(AnswerEvent event);
 
   std::shared_ptr<Mailbox> mailbox_;
   const text::Tokenizer& tokenizer_;
   AnswerStreamOptions options_;
+  text::StopMatcher stops_;  // at the start of each sample
+  infer::PromptReport prompt_report_;
   std::vector<Sample> samples_;
+  bool given_up_ = false;  // nobody reads
 };
 
 }  // namespace adze::serve

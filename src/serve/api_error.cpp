@@ -1,15 +1,22 @@
 #include "serve/api_error.h"
 
+#include <algorithm>
+#include <iostream>
+
 #include "core/error.h"
 #include "infer/scheduler.h"
+#include "kv/page_pool.h"
 
 namespace adze::serve {
 namespace {
 
-// "[field] message" -> field
+// "[field] message" -> field, as a request spells it
 std::string field_of(const std::string& message) {
   const size_t end = message.find(']');
-  return message.starts_with('[') && end != std::string::npos ? message.substr(1, end - 1) : "";
+  std::string field =
+      message.starts_with('[') && end != message.npos ? message.substr(1, end - 1) : "";
+  std::replace(field.begin(), field.end(), '-', '_');
+  return field;
 }
 
 }  // namespace
@@ -29,16 +36,14 @@ ApiError to_api_error(const std::exception& error) {
     return bad_request("messages", message, "context_length_exceeded");
   }
   if (dynamic_cast<const core::UsageError*>(&error) != nullptr) {
-    std::string field = field_of(message);
-    for (char& letter : field) {
-      letter = letter == '-' ? '_' : letter;
-    }
-    return bad_request(field, message);
-  }
-  if (dynamic_cast<const core::Error*>(&error) != nullptr) {
     return bad_request(field_of(message), message);
   }
-  return {500, "server_error", message};
+  if (dynamic_cast<const kv::CacheFull*>(&error) != nullptr) {
+    return {503, "server_error", "[cache] has no room now; try again later", "", "cache_full"};
+  }
+  // Ours, with paths and figures that are no stranger's business.
+  std::cerr << "fault: " + message + "\n";
+  return {500, "server_error", "[server] failed at this request; its log says why"};
 }
 
 }  // namespace adze::serve

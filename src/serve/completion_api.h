@@ -1,5 +1,7 @@
 #pragma once
-// Answers of /v1/chat/completions and /v1/completions: prompt tokens in, JSON or events out.
+// Answers of /v1/chat/completions and /v1/completions: a request in, JSON or events out.
+
+#include <string>
 
 #include <boost/asio/awaitable.hpp>
 
@@ -7,12 +9,16 @@
 #include "serve/http_server.h"
 #include "serve/metrics.h"
 #include "serve/model_host.h"
+#include "serve/submission.h"
+#include "serve/workers.h"
 
 namespace adze::serve {
 
 struct CompletionContext {
   boost::asio::io_context& io;
+  Workers& workers;
   Metrics& metrics;
+  const AnswerLimits& limits;
   std::string tenant;  // whose cache this is
 };
 

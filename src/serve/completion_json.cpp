@@ -43,7 +43,9 @@ Json chat_logprobs(const text::Tokenizer& tokenizer,
     Json entry = chat_token(tokenizer, token.token, token.logprob.value_or(0));
     Json top = Json::array();
     for (const infer::TokenLogprob& other : token.top_logprobs) {
-      top.push_back(chat_token(tokenizer, other.token, other.logprob));
+      if (other.token < tokenizer.vocab_size()) {  // the model may rank rows without a token
+        top.push_back(chat_token(tokenizer, other.token, other.logprob));
+      }
     }
     entry["top_logprobs"] = std::move(top);
     content.push_back(std::move(entry));
@@ -72,7 +74,9 @@ Json completion_logprobs(const text::Tokenizer& tokenizer,
     logprobs.push_back(*token.logprob);
     Json top = Json::object();
     for (const infer::TokenLogprob& other : token.top_logprobs) {
-      top[token_name(tokenizer, other.token)] = other.logprob;
+      if (other.token < tokenizer.vocab_size()) {
+        top[token_name(tokenizer, other.token)] = other.logprob;
+      }
     }
     if (!token.top_logprobs.empty()) {  // the token itself, likely or not
       top[names.back().get<std::string>()] = *token.logprob;
@@ -109,10 +113,10 @@ Json cache_json(const CacheState& cache, bool picture) {
 }
 
 std::string finish_name(infer::FinishReason reason, bool called) {
-  if (called) {
-    return "tool_calls";
+  if (reason != infer::FinishReason::kStop) {
+    return "length";  // also of a call, which is not whole
   }
-  return reason == infer::FinishReason::kStop ? "stop" : "length";
+  return called ? "tool_calls" : "stop";
 }
 
 }  // namespace adze::serve

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include <boost/asio/as_tuple.hpp>
@@ -17,7 +18,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
-#include "serve/api_error.h"
+#include "serve/http_exchange.h"
 
 namespace adze::serve {
 namespace {
@@ -28,8 +29,14 @@ namespace http = beast::http;
 using asio::awaitable;
 using asio::ip::tcp;
 using SystemError = boost::system::error_code;
+using Parser = http::request_parser<http::string_body>;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+constexpr std::chrono::seconds kLinger(5);  // for what a refused peer still sends
+constexpr int64_t kMostTurnedAway = 256;    // connections that are told so at once
+constexpr std::string_view kTurnedAway =
+    "{\"error\":{\"message\":\"[connections] expected fewer at once; try again later\","
+    "\"type\":\"server_error\",\"param\":null,\"code\":\"too_many_connections\"}}";
 
 std::string lower(std::string_view text) {
   std::string result(text);
@@ -39,321 +46,255 @@ std::string lower(std::string_view text) {
   return result;
 }
 
-}  // namespace
-
-struct Signal::Implementation {
-  asio::steady_timer timer;
-  uint64_t notified = 0;
-  uint64_t seen = 0;
-};
-
-Signal::Signal(asio::io_context& context)
-    : implementation_(new Implementation{asio::steady_timer(context)}) {}
-Signal::~Signal() = default;
-
-void Signal::notify() {
-  ++implementation_->notified;
-  implementation_->timer.cancel();
-}
-
-awaitable<void> Signal::wait() {
-  Implementation& self = *implementation_;
-  if (self.notified == self.seen) {
-    self.timer.expires_at(std::chrono::steady_clock::time_point::max());
-    co_await self.timer.async_wait(kAwait);
-  }
-  self.seen = self.notified;
-}
-
-struct HttpServer::Implementation : std::enable_shared_from_this<HttpServer::Implementation> {
-  asio::io_context& context;
-  HttpLimits limits;
-  Handler handler;
-  AccessLog log;
-  std::optional<tcp::acceptor> acceptor;
-  int64_t connections = 0;
-  int64_t exchanges = 0;
-  bool closing = false;
-  std::set<beast::tcp_stream*> idle;
-
-  Implementation(asio::io_context& c, const HttpLimits& l, Handler h, AccessLog a)
-      : context(c), limits(l), handler(std::move(h)), log(std::move(a)) {}
-
-  awaitable<void> accept();
-  awaitable<void> serve(tcp::socket socket);
-  awaitable<bool> serve_one(beast::tcp_stream& stream, beast::flat_buffer& buffer);
-};
-
-namespace {
-
-class BeastExchange : public Exchange {
+// Ends what waits on a stream after a time. The stream's own timer would close the socket, and the
+// peer could not be told.
+class ReadLimit {
  public:
-  BeastExchange(beast::tcp_stream& stream,
-                const HttpLimits& limits,
-                HttpRequest request,
-                bool keep_alive,
-                bool head)
-      : stream_(stream),
-        limits_(limits),
-        request_(std::move(request)),
-        keep_alive_(keep_alive),
-        head_(head) {}
-  ~BeastExchange() override {
-    if (watch_) {
-      watch_->over = true;
-    }
-  }
-
-  const HttpRequest& request() const override { return request_; }
-
-  void set_header(const std::string& name, const std::string& value) override {
-    headers_[name] = value;
-  }
-
-  awaitable<void> respond(HttpResponse response) override {
-    http::response<http::string_body> message{static_cast<http::status>(response.status), 11};
-    status_ = response.status;
-    response.headers.insert(headers_.begin(), headers_.end());
-    for (const auto& [name, value] : response.headers) {
-      message.set(name, value);
-    }
-    message.set(http::field::content_type, response.content_type);
-    message.keep_alive(keep_alive_);
-    message.body() = std::move(response.body);
-    message.prepare_payload();
-    if (head_) {
-      message.body().clear();
-    }
-    started_ = true;
-    stream_.expires_after(limits_.write_timeout);
-    http::response_serializer<http::string_body> serializer(message);
-    const auto [error, bytes] = head_
-                                    ? co_await http::async_write_header(stream_, serializer, kAwait)
-                                    : co_await http::async_write(stream_, serializer, kAwait);
-    count(error, bytes);
-    complete_ = true;
-  }
-
-  awaitable<void> begin_events() override {
-    http::response<http::empty_body> message{http::status::ok, 11};
-    message.set(http::field::content_type, "text/event-stream; charset=utf-8");
-    message.set(http::field::cache_control, "no-cache");
-    message.set("X-Accel-Buffering", "no");
-    for (const auto& [name, value] : headers_) {
-      message.set(name, value);
-    }
-    message.keep_alive(keep_alive_);
-    message.chunked(true);
-    status_ = 200;
-    started_ = true;
-    stream_.expires_after(limits_.write_timeout);
-    http::response_serializer<http::empty_body> serializer(message);
-    const auto [error, bytes] = co_await http::async_write_header(stream_, serializer, kAwait);
-    count(error, bytes);
-  }
-
-  awaitable<void> send_event(std::string data) override {
-    const std::string payload = "data: " + data + "\n\n";
-    co_await write(fmt::format("{:x}\r\n{}\r\n", payload.size(), payload));
-  }
-
-  awaitable<void> end_events() override {
-    co_await write("0\r\n\r\n");
-    complete_ = true;
-  }
-
-  void watch_peer(std::shared_ptr<Signal> signal) override {
-    watch_ = std::make_shared<Watch>();
-    watch_->signal = std::move(signal);
-    watch(watch_);
-  }
-  bool peer_gone() const override { return gone_ || (watch_ && watch_->gone); }
-
-  bool started() const { return started_; }
-  bool complete() const { return complete_; }
-  bool keep_alive() const { return keep_alive_; }
-  int status() const { return status_; }
-  int64_t bytes_sent() const { return bytes_sent_; }
-  // Ends the watching; the socket has no other operation then.
-  void end_watch() {
-    if (watch_) {
-      watch_->over = true;
-      SystemError ignored;
-      stream_.socket().cancel(ignored);
-    }
-  }
-
- private:
-  struct Watch {
-    std::shared_ptr<Signal> signal;
-    bool over = false;
-    bool gone = false;
-  };
-
-  void watch(const std::shared_ptr<Watch>& watch) {
-    stream_.socket().async_wait(tcp::socket::wait_read, [this, watch](SystemError error) {
-      if (watch->over || error == asio::error::operation_aborted) {
-        return;
-      }
-      // Readable: the next request of a client that pipelines, or the end.
-      char byte;
-      SystemError peek_error;
-      stream_.socket().non_blocking(true, peek_error);
-      const size_t count =
-          stream_.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, peek_error);
-      if (peek_error == asio::error::would_block) {
-        this->watch(watch);
-      } else if (peek_error || count == 0) {
-        watch->gone = true;
-        watch->signal->notify();
+  ReadLimit(beast::tcp_stream& stream, std::chrono::seconds time)
+      : state_(std::make_shared<State>(State{&stream, false})),
+        timer_(stream.get_executor(), time) {
+    stream.expires_never();
+    timer_.async_wait([state = state_](SystemError error) {
+      if (!error && state->stream != nullptr) {
+        state->passed = true;
+        state->stream->cancel();
       }
     });
   }
+  ~ReadLimit() { state_->stream = nullptr; }
+  bool passed() const { return state_->passed; }
 
-  awaitable<void> write(std::string bytes) {
-    stream_.expires_after(limits_.write_timeout);
-    const auto [error, count_sent] =
-        co_await asio::async_write(stream_, asio::buffer(bytes), kAwait);
-    count(error, count_sent);
-  }
-
-  void count(SystemError error, size_t bytes) {
-    bytes_sent_ += static_cast<int64_t>(bytes);
-    if (error) {
-      gone_ = true;
-      throw boost::system::system_error(error);
-    }
-  }
-
-  beast::tcp_stream& stream_;
-  const HttpLimits& limits_;
-  HttpRequest request_;
-  std::map<std::string, std::string> headers_;
-  bool keep_alive_;
-  bool head_;
-  bool started_ = false;
-  bool complete_ = false;
-  bool gone_ = false;
-  int status_ = 0;
-  int64_t bytes_sent_ = 0;
-  std::shared_ptr<Watch> watch_;
+ private:
+  struct State {
+    beast::tcp_stream* stream;
+    bool passed;
+  };
+  std::shared_ptr<State> state_;
+  asio::steady_timer timer_;
 };
 
-// Errors of a request that could not be read as one.
-std::optional<int> status_of(SystemError error) {
+// Bytes of bodies that are being held.
+class HeldBody {
+ public:
+  explicit HeldBody(int64_t& total) : total_(total) {}
+  ~HeldBody() { total_ -= bytes_; }
+  HeldBody(const HeldBody&) = delete;
+  HeldBody& operator=(const HeldBody&) = delete;
+  void set(int64_t bytes) {
+    total_ += bytes - bytes_;
+    bytes_ = bytes;
+  }
+
+ private:
+  int64_t& total_;
+  int64_t bytes_ = 0;
+};
+
+// Of a request that could not be read as one; null: no answer is due.
+std::optional<ApiError> read_failure(SystemError error, bool too_late) {
+  const auto failure = [](int status, const std::string& reason) {
+    return ApiError(status, "invalid_request_error", "[request] " + reason);
+  };
+  if (too_late) {
+    return failure(408, "expected the whole of it sooner");
+  }
   if (error == http::error::body_limit) {
-    return 413;
+    return failure(413, error.message());
   }
   if (error == http::error::header_limit) {
-    return 431;
-  }
-  if (error == beast::error::timeout) {
-    return 408;
+    return failure(431, error.message());
   }
   if (error.category() == make_error_code(http::error::bad_method).category() &&
       error != http::error::end_of_stream && error != http::error::partial_message) {
-    return 400;
+    return failure(400, error.message());
   }
   return std::nullopt;
 }
 
-}  // namespace
-
-// False: the connection is to be closed.
-// NOTE: GCC 12 destroys braced temporaries of a co_await expression twice: name them first.
-awaitable<bool> HttpServer::Implementation::serve_one(beast::tcp_stream& stream,
-                                                      beast::flat_buffer& buffer) {
-  http::request_parser<http::string_body> parser;
-  parser.body_limit(static_cast<uint64_t>(limits.body_bytes));
-  parser.header_limit(static_cast<uint32_t>(limits.header_bytes));
-  SystemError error;
-  if (buffer.size() == 0) {  // idle until the first byte
-    idle.insert(&stream);
-    stream.expires_after(limits.idle_timeout);
-    const auto [wait_error, bytes] = co_await stream.async_read_some(buffer.prepare(4096), kAwait);
-    idle.erase(&stream);
-    if (wait_error) {
-      co_return false;
-    }
-    buffer.commit(bytes);
-  }
-  stream.expires_after(limits.read_timeout);
-  const auto [header_error, header_bytes] =
-      co_await http::async_read_header(stream, buffer, parser, kAwait);
-  error = header_error;
-  if (!error && lower(parser.get()[http::field::expect]) == "100-continue") {
-    http::response<http::empty_body> proceed{http::status::continue_, 11};
-    co_await http::async_write(stream, proceed, kAwait);
-  }
-  if (!error) {
-    stream.expires_after(limits.read_timeout);
-    const auto [body_error, body_bytes] = co_await http::async_read(stream, buffer, parser, kAwait);
-    error = body_error;
-  }
-  const auto start = std::chrono::steady_clock::now();
+HttpRequest request_of(const http::request<http::string_body>& message,
+                       const beast::tcp_stream& stream) {
   HttpRequest request;
   SystemError ignored;
   request.peer = stream.socket().remote_endpoint(ignored).address().to_string();
-  if (error) {
-    if (const auto status = status_of(error)) {
-      BeastExchange exchange(stream, limits, request, false, false);
-      const ApiError refused(
-          *status, "invalid_request_error", fmt::format("[request] {}", error.message()));
-      HttpResponse response;
-      response.status = *status;
-      response.body = refused.body().dump();
-      co_await exchange.respond(std::move(response));
-      log({"", "", request.peer, *status, exchange.bytes_sent(), 0});
-    }
-    co_return false;
-  }
-  auto message = parser.release();
   request.method = std::string(message.method_string());
   const std::string_view target(message.target().data(), message.target().size());
-  request.path = std::string(target.substr(0, target.find('?')));
-  request.body = std::move(message.body());
+  const size_t mark = target.find('?');
+  request.path = std::string(target.substr(0, mark));
+  request.query = mark == target.npos ? "" : std::string(target.substr(mark + 1));
   for (const auto& field : message) {
     request.headers.emplace(lower(field.name_string()), std::string(field.value()));
   }
-  const bool head = message.method() == http::verb::head;
-  BeastExchange exchange(
-      stream, limits, std::move(request), message.keep_alive() && !closing, head);
-  ++exchanges;
-  bool ours_failed = false;
-  ApiError failure(500, "server_error", "");
+  return request;
+}
+
+}  // namespace
+
+struct HttpServer::Implementation : std::enable_shared_from_this<HttpServer::Implementation> {
+  asio::io_context& context;
+  HttpLimits limits;
+  HttpHandlers handlers;
+  std::optional<tcp::acceptor> acceptor;
+  int64_t connections = 0;
+  int64_t turned_away = 0;
+  int64_t exchanges = 0;
+  int64_t bodies_bytes = 0;
+  bool closing = false;
+  std::set<beast::tcp_stream*> idle;
+
+  Implementation(asio::io_context& c, const HttpLimits& l, HttpHandlers h)
+      : context(c), limits(l), handlers(std::move(h)) {}
+
+  awaitable<void> accept();
+  awaitable<void> serve(tcp::socket socket);
+  awaitable<void> turn_away(tcp::socket socket);
+  awaitable<void> linger(beast::tcp_stream& stream);
+  awaitable<bool> serve_one(beast::tcp_stream& stream, beast::flat_buffer& buffer);
+  awaitable<bool> wait_for_first_byte(beast::tcp_stream& stream, beast::flat_buffer& buffer);
+  awaitable<void> read_body(beast::tcp_stream& stream,
+                            beast::flat_buffer& buffer,
+                            Parser& parser,
+                            HeldBody& held,
+                            SystemError& error);
+  awaitable<void> answer(HttpExchange& exchange,
+                         beast::tcp_stream& stream,
+                         beast::flat_buffer& buffer,
+                         Parser& parser);
+};
+
+awaitable<bool> HttpServer::Implementation::wait_for_first_byte(beast::tcp_stream& stream,
+                                                                beast::flat_buffer& buffer) {
+  if (buffer.size() > 0) {
+    co_return true;
+  }
+  idle.insert(&stream);
+  stream.expires_after(limits.idle_timeout);
+  const auto [error, bytes] = co_await stream.async_read_some(buffer.prepare(4096), kAwait);
+  idle.erase(&stream);
+  buffer.commit(bytes);
+  co_return !error;
+}
+
+// Throws ApiError where all bodies together are too many.
+// NOTE: GCC 12 destroys braced temporaries of a co_await expression twice: name them first.
+awaitable<void> HttpServer::Implementation::read_body(beast::tcp_stream& stream,
+                                                      beast::flat_buffer& buffer,
+                                                      Parser& parser,
+                                                      HeldBody& held,
+                                                      SystemError& error) {
+  if (lower(parser.get()[http::field::expect]) == "100-continue") {
+    http::response<http::empty_body> proceed{http::status::continue_, 11};
+    co_await http::async_write(stream, proceed, kAwait);
+  }
+  while (!parser.is_done() && !error) {
+    const auto [read_error, bytes] = co_await http::async_read_some(stream, buffer, parser, kAwait);
+    error = read_error;
+    held.set(static_cast<int64_t>(parser.get().body().size()));
+    if (bodies_bytes > limits.bodies_bytes) {
+      throw ApiError(503,
+                     "server_error",
+                     "[server] is reading as many requests as its memory allows; try again later",
+                     "",
+                     "too_many_bodies");
+    }
+  }
+}
+
+// The request's body, then its answer, whatever comes of it. Throws PeerGone.
+awaitable<void> HttpServer::Implementation::answer(HttpExchange& exchange,
+                                                   beast::tcp_stream& stream,
+                                                   beast::flat_buffer& buffer,
+                                                   Parser& parser) {
+  HeldBody held(bodies_bytes);
+  std::optional<ApiError> failure;
   try {
-    co_await handler(exchange);
-  } catch (const boost::system::system_error&) {
-    // The peer has gone.
+    handlers.begin(exchange);
+    SystemError error;
+    bool too_late = false;
+    {
+      const ReadLimit limit(stream, limits.read_timeout);
+      co_await read_body(stream, buffer, parser, held, error);
+      too_late = limit.passed();
+    }
+    if (error) {
+      failure = read_failure(error, too_late);
+      if (!failure) {
+        throw PeerGone();
+      }
+    } else {
+      exchange.set_keep_alive(parser.get().keep_alive() && !closing);
+      exchange.set_body(std::move(parser.get().body()));
+      co_await handlers.answer(exchange);
+    }
+  } catch (const PeerGone&) {
+    throw;
   } catch (const std::exception& caught) {
     failure = to_api_error(caught);
-    ours_failed = true;
   }
-  --exchanges;
+  if (failure && !exchange.started()) {
+    // Where the body has not been read, what follows on the connection is not a request.
+    exchange.set_keep_alive(parser.is_done() && parser.get().keep_alive() && !closing);
+    co_await exchange.refuse(*failure);
+  }
+}
+
+// False: the connection is to be closed.
+awaitable<bool> HttpServer::Implementation::serve_one(beast::tcp_stream& stream,
+                                                      beast::flat_buffer& buffer) {
+  if (!co_await wait_for_first_byte(stream, buffer)) {
+    co_return false;
+  }
+  Parser parser;
+  parser.body_limit(static_cast<uint64_t>(limits.body_bytes));
+  parser.header_limit(static_cast<uint32_t>(limits.header_bytes));
+  SystemError error;
+  bool too_late = false;
+  {
+    const ReadLimit limit(stream, limits.read_timeout);
+    const auto [header_error, bytes] =
+        co_await http::async_read_header(stream, buffer, parser, kAwait);
+    error = header_error;
+    too_late = limit.passed();
+  }
+  const auto start = std::chrono::steady_clock::now();
+  HttpRequest request;
+  if (!error) {
+    request = request_of(parser.get(), stream);
+  }
+  HttpExchange exchange(stream, limits, std::move(request));
+  if (!error && parser.get().version() < 11) {
+    exchange.set_old_client();
+  }
+  ++exchanges;
+  try {
+    if (!error) {
+      co_await answer(exchange, stream, buffer, parser);
+    } else if (const auto failure = read_failure(error, too_late)) {
+      co_await exchange.refuse(*failure);
+    }
+  } catch (const PeerGone&) {
+  }
   exchange.end_watch();
-  if (ours_failed && !exchange.started()) {
-    HttpResponse response{.status = failure.status(),
-                          .content_type = "application/json",
-                          .body = failure.body().dump(
-                              -1, ' ', false, nlohmann::ordered_json::error_handler_t::replace),
-                          .headers = {}};
-    if (failure.status() == 429 || failure.status() == 503) {
-      response.headers["Retry-After"] = "1";
-    }
-    try {
-      co_await exchange.respond(std::move(response));
-    } catch (const boost::system::system_error&) {
+  --exchanges;
+  if (!error || exchange.started()) {
+    handlers.log(exchange.record(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()));
+  }
+  co_return exchange.reusable() && !closing;
+}
+
+// What the peer still sends is read for a moment, lest the answer be lost in a reset.
+awaitable<void> HttpServer::Implementation::linger(beast::tcp_stream& stream) {
+  SystemError ignored;
+  stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  std::vector<char> rest(1 << 16);
+  const auto deadline = std::chrono::steady_clock::now() + kLinger;
+  while (std::chrono::steady_clock::now() < deadline) {
+    stream.expires_after(std::chrono::seconds(1));
+    const auto [error, bytes] = co_await stream.async_read_some(asio::buffer(rest), kAwait);
+    if (error) {
+      break;
     }
   }
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  log({exchange.request().method,
-       exchange.request().path,
-       exchange.request().peer,
-       exchange.status(),
-       exchange.bytes_sent(),
-       seconds});
-  co_return exchange.complete() && exchange.keep_alive() && !exchange.peer_gone() && !closing;
 }
 
 awaitable<void> HttpServer::Implementation::serve(tcp::socket socket) {
@@ -370,18 +311,27 @@ awaitable<void> HttpServer::Implementation::serve(tcp::socket socket) {
     // A connection that breaks ends alone.
   }
   idle.erase(&stream);
-  // What the peer still sends is read for a moment, lest the answer be lost in a reset.
-  stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
-  std::vector<char> rest(1 << 16);
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-  while (std::chrono::steady_clock::now() < deadline) {
-    stream.expires_after(std::chrono::seconds(1));
-    const auto [error, bytes] = co_await stream.async_read_some(asio::buffer(rest), kAwait);
-    if (error) {
-      break;
-    }
-  }
+  co_await linger(stream);
   --connections;
+}
+
+// A connection beyond the limit gets its answer before it asks.
+awaitable<void> HttpServer::Implementation::turn_away(tcp::socket socket) {
+  const auto self = shared_from_this();
+  ++turned_away;
+  beast::tcp_stream stream(std::move(socket));
+  HttpExchange exchange(stream, limits, HttpRequest{});
+  HttpResponse response;
+  response.status = 503;
+  response.headers["Retry-After"] = "1";
+  response.body = std::string(kTurnedAway);
+  try {
+    co_await exchange.respond(std::move(response));
+  } catch (const PeerGone&) {
+  }
+  handlers.log(exchange.record(0));
+  co_await linger(stream);
+  --turned_away;
 }
 
 awaitable<void> HttpServer::Implementation::accept() {
@@ -394,21 +344,16 @@ awaitable<void> HttpServer::Implementation::accept() {
     if (error) {  // out of descriptors: others end
       asio::steady_timer pause(context, std::chrono::milliseconds(50));
       co_await pause.async_wait(kAwait);
-      continue;
+    } else if (connections < limits.connections) {
+      asio::co_spawn(context, serve(std::move(socket)), asio::detached);
+    } else if (turned_away < kMostTurnedAway) {
+      asio::co_spawn(context, turn_away(std::move(socket)), asio::detached);
     }
-    if (connections >= limits.connections) {
-      continue;  // closes the socket
-    }
-    asio::co_spawn(context, serve(std::move(socket)), asio::detached);
   }
 }
 
-HttpServer::HttpServer(asio::io_context& context,
-                       const HttpLimits& limits,
-                       Handler handler,
-                       AccessLog log)
-    : implementation_(
-          std::make_shared<Implementation>(context, limits, std::move(handler), std::move(log))) {}
+HttpServer::HttpServer(asio::io_context& context, const HttpLimits& limits, HttpHandlers handlers)
+    : implementation_(std::make_shared<Implementation>(context, limits, std::move(handlers))) {}
 
 HttpServer::~HttpServer() = default;
 

@@ -7,18 +7,22 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
 
+#include "serve/api_error.h"
+
 namespace adze::serve {
 
 struct HttpLimits {
   int64_t body_bytes = 16 << 20;
+  int64_t bodies_bytes = 256 << 20;  // of all requests at once; more get 503
   int64_t header_bytes = 16 << 10;
-  int64_t connections = 4096;
+  int64_t connections = 4096;              // more get 503
   std::chrono::seconds read_timeout{30};   // for a request's header, then for its body
   std::chrono::seconds write_timeout{60};  // without the peer taking a byte
   std::chrono::seconds idle_timeout{75};   // between requests of a connection
@@ -26,7 +30,8 @@ struct HttpLimits {
 
 struct HttpRequest {
   std::string method;
-  std::string path;  // without the query
+  std::string path;   // without the query
+  std::string query;  // without the ?
   std::string body;
   std::map<std::string, std::string> headers;  // names in lower case
   std::string peer;
@@ -57,7 +62,13 @@ class Signal {
   std::unique_ptr<Implementation> implementation_;
 };
 
-// One request being answered: one response, or an event stream.
+// The peer cannot hear an answer any more.
+class PeerGone : public std::runtime_error {
+ public:
+  PeerGone() : std::runtime_error("the peer has gone") {}
+};
+
+// One request being answered: one response, or an event stream. What waits throws PeerGone.
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -67,32 +78,38 @@ class Exchange {
   virtual boost::asio::awaitable<void> respond(HttpResponse response) = 0;
   // Starts a response of server-sent events.
   virtual boost::asio::awaitable<void> begin_events() = 0;
-  // Waits until the peer has taken it. Throws where the peer has gone.
+  // Waits until the peer has taken it.
   virtual boost::asio::awaitable<void> send_event(std::string data) = 0;
   virtual boost::asio::awaitable<void> end_events() = 0;
-  // From now on `signal` is notified when the peer goes away.
+  // From now on `signal` is notified when the peer goes away, or will send nothing more: who half
+  // closes a connection cannot be told from who has left.
   virtual void watch_peer(std::shared_ptr<Signal> signal) = 0;
   virtual bool peer_gone() const = 0;
+  // For the log: what ended an event stream that had begun well.
+  virtual void note(const ApiError& failure) = 0;
 };
 
 struct AccessRecord {
+  std::string id;  // of the request, as its answer's X-Request-Id
   std::string method;
   std::string path;
   std::string peer;
-  int status;
+  int status;  // 499: the peer left before it had the answer
   int64_t bytes_sent;
   double seconds;
+  std::string note;
+};
+
+struct HttpHandlers {
+  // With the header alone. Sets headers of the answer; throws ApiError to refuse the body.
+  std::function<void(Exchange&)> begin;
+  std::function<boost::asio::awaitable<void>(Exchange&)> answer;
+  std::function<void(const AccessRecord&)> log;
 };
 
 class HttpServer {
  public:
-  using Handler = std::function<boost::asio::awaitable<void>(Exchange&)>;
-  using AccessLog = std::function<void(const AccessRecord&)>;
-
-  HttpServer(boost::asio::io_context& context,
-             const HttpLimits& limits,
-             Handler handler,
-             AccessLog log);
+  HttpServer(boost::asio::io_context& context, const HttpLimits& limits, HttpHandlers handlers);
   ~HttpServer();
 
   // Binds and listens; port 0 takes a free one. Returns the port. Throws core::Error.
@@ -100,7 +117,7 @@ class HttpServer {
   void stop_listening();
   void close_idle();  // connections that are between requests
   int64_t open_connections() const;
-  int64_t active_exchanges() const;
+  int64_t active_exchanges() const;  // whose answer is not complete
 
  private:
   struct Implementation;

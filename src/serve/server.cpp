@@ -1,33 +1,28 @@
 #include "serve/server.h"
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <ctime>
 #include <functional>
 #include <iostream>
-#include <thread>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/ip/address.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/beast/core/detail/base64.hpp>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <openssl/crypto.h>
-#include <openssl/sha.h>
 
 #include "kv/cache_registry.h"
 #include "model/model.h"
+#include "serve/access.h"
 #include "serve/api_error.h"
 #include "serve/completion_api.h"
 #include "serve/completion_json.h"
 #include "serve/completion_request.h"
-#include "serve/embedding_work.h"
+#include "serve/embedding_api.h"
 #include "serve/metrics.h"
 #include "serve/web_files.h"
 
@@ -37,73 +32,9 @@ namespace {
 namespace asio = boost::asio;
 using asio::awaitable;
 
-using Digest = std::array<unsigned char, SHA256_DIGEST_LENGTH>;
-
-Digest digest_of(std::string_view text) {
-  Digest digest;
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
-  return digest;
-}
-
-std::string hexadecimal(const Digest& digest, size_t bytes) {
-  std::string text;
-  for (size_t i = 0; i < bytes; ++i) {
-    text += fmt::format("{:02x}", digest[i]);
-  }
-  return text;
-}
-
 constexpr std::string_view kPageSecurity =
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "frame-ancestors 'none'";
-
-bool is_loopback(std::string_view host) {
-  std::string name(host);
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
-    return static_cast<char>(std::tolower(c));
-  });
-  if (name == "localhost") {
-    return true;
-  }
-  if (name.starts_with('[') && name.ends_with(']')) {
-    name = name.substr(1, name.size() - 2);
-  }
-  boost::system::error_code error;
-  const auto address = asio::ip::make_address(name, error);
-  return !error && address.is_loopback();
-}
-
-// "localhost:8080" -> "localhost", "[::1]:80" -> "[::1]"
-std::string_view without_port(std::string_view host) {
-  const size_t colon = host.rfind(':');
-  const size_t bracket = host.rfind(']');
-  if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket)) {
-    return host;
-  }
-  return host.substr(0, colon);
-}
-
-// The key of "Bearer KEY", or the password of "Basic ...", which is what browsers can send.
-std::string key_of(std::string_view authorization) {
-  if (authorization.starts_with("Bearer ")) {
-    return std::string(authorization.substr(7));
-  }
-  if (authorization.starts_with("Basic ")) {
-    const std::string_view encoded = authorization.substr(6);
-    std::string pair(boost::beast::detail::base64::decoded_size(encoded.size()), '\0');
-    pair.resize(
-        boost::beast::detail::base64::decode(pair.data(), encoded.data(), encoded.size()).first);
-    const size_t colon = pair.find(':');
-    return colon == std::string::npos ? "" : pair.substr(colon + 1);
-  }
-  return "";
-}
-
-std::string base64(std::span<const std::byte> bytes) {
-  std::string text(boost::beast::detail::base64::encoded_size(bytes.size()), '\0');
-  text.resize(boost::beast::detail::base64::encode(text.data(), bytes.data(), bytes.size()));
-  return text;
-}
 
 // For clients whose answers end before they are complete.
 std::exception_ptr shutting_down() {
@@ -111,6 +42,7 @@ std::exception_ptr shutting_down() {
       ApiError(503, "server_error", "[server] is shutting down", "", "draining"));
 }
 constexpr std::chrono::seconds kFarewell(2);
+constexpr size_t kShortBody = 64 << 10;  // parsed in less than a millisecond
 
 HttpResponse json_response(const Json& json, int status = 200) {
   return {.status = status, .content_type = "application/json", .body = dump(json), .headers = {}};
@@ -121,8 +53,9 @@ HttpResponse json_response(const Json& json, int status = 200) {
 struct Server::Implementation {
   ServerOptions options;
   asio::io_context io{1};
-  asio::thread_pool workers{2};  // loading and embedding: what would hold up the network
-  std::vector<Digest> keys;
+  Workers loaders{io, 2};    // loading and embedding: minutes
+  Workers preparers{io, 2};  // reading and tokenising: up to seconds
+  Access access;
   ModelHost host;
   Metrics metrics;
   HttpServer http;
@@ -145,16 +78,13 @@ struct Server::Implementation {
                  std::vector<AdapterEntry> adapters,
                  const ModelHostOptions& hosting)
       : options(o),
+        access(o.host, o.keys, o.cors_origin),
         host(std::move(models), std::move(adapters), hosting),
-        http(
-            io,
-            o.limits,
-            [this](Exchange& exchange) { return handle(exchange); },
-            [this](const AccessRecord& record) { log(record); }) {
-    for (const std::string& key : options.keys) {
-      keys.push_back(digest_of(key));
-    }
-  }
+        http(io,
+             o.limits,
+             {.begin = [this](Exchange& exchange) { begin(exchange); },
+              .answer = [this](Exchange& exchange) { return handle(exchange); },
+              .log = [this](const AccessRecord& record) { log(record); }}) {}
 
   static const std::vector<Route>& routes() {
     using I = Implementation;
@@ -183,35 +113,14 @@ struct Server::Implementation {
     return path == route.path;
   }
 
-  // Runs on a worker; the coroutine goes on on the server's thread.
-  template <class Function>
-  awaitable<std::invoke_result_t<Function>> elsewhere(Function function) {
-    struct State {
-      std::optional<std::invoke_result_t<Function>> result;
-      std::exception_ptr failure;
-      std::shared_ptr<Signal> signal;
-      bool done = false;
-    };
-    const auto state = std::make_shared<State>();
-    state->signal = std::make_shared<Signal>(io);
-    asio::post(workers, [this, state, function = std::move(function)] {
-      try {
-        state->result.emplace(function());
-      } catch (...) {
-        state->failure = std::current_exception();
-      }
-      asio::post(io, [state] {
-        state->done = true;
-        state->signal->notify();
-      });
-    });
-    while (!state->done) {
-      co_await state->signal->wait();
+  // Parses and checks a body: at once, or elsewhere if it is long.
+  template <class Read>
+  awaitable<std::invoke_result_t<Read, const Json&>> read(const std::string& body, Read checked) {
+    const auto all = [&body, checked] { return checked(parse_body(body)); };
+    if (body.size() < kShortBody) {
+      co_return all();
     }
-    if (state->failure) {
-      std::rethrow_exception(state->failure);
-    }
-    co_return std::move(*state->result);
+    co_return co_await preparers.run(all);
   }
 
   awaitable<NamedModel> model_of(const std::string& name) {
@@ -219,11 +128,14 @@ struct Server::Implementation {
       co_return *loaded;
     }
     const std::function<NamedModel()> get = [this, name] { return host.get(name); };
-    co_return co_await elsewhere(get);
+    co_return co_await loaders.run(get);
   }
 
+  // The route of a request. Throws ApiError: 404, 405.
+  const Route& route_of(Exchange& exchange) const;
+  std::string methods_of(std::string_view path) const;  // "" for an unknown path
+  void begin(Exchange& exchange) const;
   awaitable<void> handle(Exchange& exchange);
-  std::string authorise(const HttpRequest& request, bool open) const;
   void log(const AccessRecord& record);
 
   awaitable<void> health(Exchange& exchange, const std::string& tenant);
@@ -237,7 +149,6 @@ struct Server::Implementation {
                                  const std::string& tenant,
                                  CompletionRequest request);
   awaitable<void> embed(Exchange& exchange, const std::string& tenant);
-  awaitable<void> finish(Exchange& exchange, std::shared_ptr<EmbeddingWork> work);
   awaitable<void> tokenize(Exchange& exchange, const std::string& tenant);
   awaitable<void> detokenize(Exchange& exchange, const std::string& tenant);
   awaitable<void> web(Exchange& exchange, const std::string& tenant);
@@ -245,79 +156,27 @@ struct Server::Implementation {
   Json model_json(const ModelListing& listing) const;
 };
 
-// The tenant: a name of the key that is safe to store. Throws ApiError.
-std::string Server::Implementation::authorise(const HttpRequest& request, bool open) const {
-  // A page of another origin must not reach a server of this machine through a name of its own.
-  const std::string_view host_name = without_port(request.header("host"));
-  if (is_loopback(options.host) && !is_loopback(host_name)) {
-    throw ApiError(403,
-                   "permission_error",
-                   fmt::format("[Host] expected localhost or a loopback address, got {}",
-                               std::string(host_name.substr(0, 100))),
-                   "Host");
+std::string Server::Implementation::methods_of(std::string_view path) const {
+  std::string methods;
+  for (const Route& route : routes()) {
+    if (matches(route, path)) {
+      methods += (methods.empty() ? "" : ", ") + std::string(route.method);
+    }
   }
-  // Nor may it use the credentials that a browser adds by itself.
-  const std::string_view site = request.header("sec-fetch-site");
-  if (request.method == "POST" && (site == "cross-site" || site == "same-site") &&
-      request.header("origin") != options.cors_origin.value_or("-")) {
-    throw ApiError(403,
-                   "permission_error",
-                   "[Origin] expected this server's own pages, or those of --cors-origin",
-                   "Origin");
-  }
-  if (keys.empty() || open) {
-    return "";
-  }
-  const std::string given = key_of(request.header("authorization"));
-  const Digest digest = digest_of(given);
-  bool known = false;
-  for (const Digest& key : keys) {  // all of them, whichever fits
-    known |= CRYPTO_memcmp(key.data(), digest.data(), digest.size()) == 0;
-  }
-  if (!known || given.empty()) {
-    throw ApiError(401,
-                   "authentication_error",
-                   "[Authorization] expected Bearer and a key of this server",
-                   "",
-                   "invalid_api_key");
-  }
-  return hexadecimal(digest, digest.size());
+  return methods;
 }
 
-awaitable<void> Server::Implementation::handle(Exchange& exchange) {
+const Server::Implementation::Route& Server::Implementation::route_of(Exchange& exchange) const {
   const HttpRequest& request = exchange.request();
-  const Route* found = nullptr;
-  std::string allowed;
   const std::string_view method =
       request.method == "HEAD" ? "GET" : std::string_view(request.method);
   for (const Route& route : routes()) {
-    if (matches(route, request.path)) {
-      allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
-      if (route.method == method) {
-        found = &route;
-      }
+    if (matches(route, request.path) && route.method == method) {
+      return route;
     }
   }
-  const bool preflight =  // browsers ask without a key
-      options.cors_origin && request.method == "OPTIONS" && !allowed.empty();
-  if (options.cors_origin) {
-    exchange.set_header("Access-Control-Allow-Origin", *options.cors_origin);
-    exchange.set_header("Vary", "Origin");
-  }
-  if (!keys.empty() && request.header("authorization").empty()) {
-    // Browsers ask their user for the page's key.
-    const bool page = request.path == "/" || request.path.starts_with("/web/");
-    exchange.set_header("WWW-Authenticate", page ? "Basic realm=\"adze\"" : "Bearer");
-  }
-  const std::string tenant = authorise(request, preflight || (found != nullptr && found->open));
-  if (preflight) {
-    HttpResponse response{.status = 204, .content_type = "text/plain", .body = "", .headers = {}};
-    response.headers["Access-Control-Allow-Methods"] = allowed;
-    response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type";
-    co_await exchange.respond(std::move(response));
-    co_return;
-  }
-  if (found == nullptr && allowed.empty()) {
+  const std::string allowed = methods_of(request.path);
+  if (allowed.empty()) {
     throw ApiError(404,
                    "invalid_request_error",
                    fmt::format("[path] expected a known path, got {}; GET /openapi.json lists them",
@@ -325,16 +184,52 @@ awaitable<void> Server::Implementation::handle(Exchange& exchange) {
                    "",
                    "not_found");
   }
-  if (found == nullptr) {
-    exchange.set_header("Allow", allowed == "GET" ? "GET, HEAD" : allowed);
-    throw ApiError(405,
-                   "invalid_request_error",
-                   fmt::format("[method] expected {}, got {}", allowed, request.method));
+  exchange.set_header("Allow", allowed == "GET" ? "GET, HEAD" : allowed);
+  throw ApiError(405,
+                 "invalid_request_error",
+                 fmt::format("[method] expected {}, got {}", allowed, request.method));
+}
+
+// Before the body is read: whether there is any point in reading it.
+void Server::Implementation::begin(Exchange& exchange) const {
+  const HttpRequest& request = exchange.request();
+  access.add_headers(exchange);
+  access.check_origin(request);
+  if (access.is_preflight(request) && !methods_of(request.path).empty()) {
+    return;
   }
-  if (draining && !found->open) {
+  const auto open = [&](const Route& route) { return route.open && matches(route, request.path); };
+  const bool needs_key = std::none_of(routes().begin(), routes().end(), open);
+  if (needs_key) {
+    access.tenant_of(request);
+  }
+  const Route& route = route_of(exchange);
+  if (draining && !route.open) {
     std::rethrow_exception(shutting_down());
   }
-  co_await (this->*found->handler)(exchange, tenant);
+  if (!request.query.empty() && route.handler != &Implementation::web) {
+    throw bad_request("",
+                      fmt::format("[query] expected none, got {}; fields go into the body",
+                                  request.query.substr(0, 80)),
+                      "unknown_field");
+  }
+}
+
+awaitable<void> Server::Implementation::handle(Exchange& exchange) {
+  const HttpRequest& request = exchange.request();
+  if (access.is_preflight(request)) {
+    HttpResponse response{.status = 204, .content_type = "text/plain", .body = "", .headers = {}};
+    response.headers["Access-Control-Allow-Methods"] = methods_of(request.path);
+    response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Request-Id";
+    co_await exchange.respond(std::move(response));
+    co_return;
+  }
+  const Route& route = route_of(exchange);
+  std::string tenant;
+  if (!route.open) {
+    tenant = access.tenant_of(request);
+  }
+  co_await (this->*route.handler)(exchange, tenant);
 }
 
 void Server::Implementation::log(const AccessRecord& record) {
@@ -356,16 +251,20 @@ void Server::Implementation::log(const AccessRecord& record) {
                        {"path", record.path.substr(0, 200)},
                        {"status", record.status},
                        {"bytes", record.bytes_sent},
-                       {"seconds", record.seconds}}) +
+                       {"seconds", record.seconds},
+                       {"id", record.id},
+                       {"note", record.note}}) +
                      "\n";
   } else {
-    std::cerr << fmt::format("{:%H:%M:%S} {} {} {} {} bytes {:.3f} s\n",
+    std::cerr << fmt::format("{:%H:%M:%S} {} {} {} {} bytes {:.3f} s{}{}\n",
                              fmt::localtime(now),
                              record.method,
                              dump(Json(record.path.substr(0, 200))),
                              record.status,
                              record.bytes_sent,
-                             record.seconds);
+                             record.seconds,
+                             record.note.empty() ? "" : " ",
+                             record.note);
   }
 }
 
@@ -385,7 +284,10 @@ awaitable<void> Server::Implementation::show_metrics(Exchange& exchange, const s
 
 Json Server::Implementation::model_json(const ModelListing& listing) const {
   Json figures = {{"loaded", listing.model != nullptr},
-                  {"parent", listing.parent ? Json(*listing.parent) : Json()}};
+                  {"parent", listing.parent ? Json(*listing.parent) : Json()},
+                  {"kind", nullptr},
+                  {"context", nullptr},
+                  {"layers", nullptr}};
   if (listing.facts) {
     figures["kind"] = listing.facts->generates ? "generator" : "encoder";
     figures["context"] = listing.model ? listing.model->context() : listing.facts->context;
@@ -445,12 +347,13 @@ awaitable<void> Server::Implementation::cache_options(Exchange& exchange, const 
 }
 
 awaitable<void> Server::Implementation::chat(Exchange& exchange, const std::string& tenant) {
-  co_await run_completion(exchange, tenant, read_chat_request(parse_body(exchange.request().body)));
+  CompletionRequest request = co_await read(exchange.request().body, read_chat_request);
+  co_await run_completion(exchange, tenant, std::move(request));
 }
 
 awaitable<void> Server::Implementation::complete(Exchange& exchange, const std::string& tenant) {
-  co_await run_completion(
-      exchange, tenant, read_completion_request(parse_body(exchange.request().body)));
+  CompletionRequest request = co_await read(exchange.request().body, read_completion_request);
+  co_await run_completion(exchange, tenant, std::move(request));
 }
 
 awaitable<void> Server::Implementation::run_completion(Exchange& exchange,
@@ -460,113 +363,19 @@ awaitable<void> Server::Implementation::run_completion(Exchange& exchange,
   if (request.model.empty()) {
     request.model = host.list().front().name;
   }
-  const CompletionContext context{io, metrics, tenant};
+  const CompletionContext context{io, preparers, metrics, options.answers, tenant};
   co_await answer_completion(context, exchange, request, named);
 }
 
-// Until the work is done or its client has gone.
-awaitable<void> Server::Implementation::finish(Exchange& exchange,
-                                               std::shared_ptr<EmbeddingWork> work) {
-  const int64_t most = host.options().scheduling.max_queue;
-  if (embedding >= most) {
-    throw infer::QueueFull(
-        fmt::format("[queue] expected fewer than {} requests to wait, got {}; try again later",
-                    most,
-                    embedding));
-  }
-  ++embedding;
-  auto signal = std::make_shared<Signal>(io);
-  const auto done = std::make_shared<bool>(false);
-  exchange.watch_peer(signal);
-  asio::post(workers, [this, work, signal, done]() mutable {
-    work->run();
-    // What belongs to the server's thread ends there.
-    asio::post(io, [this, signal = std::move(signal), done = std::move(done)] {
-      --embedding;
-      *done = true;
-      signal->notify();
-    });
-  });
-  while (!*done && !exchange.peer_gone()) {
-    co_await signal->wait();
-  }
-  work->cancel();
-}
-
 awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::string&) {
-  const auto start = infer::Clock::now();
-  const Json body = parse_body(exchange.request().body);
-  RequestFields fields(body);
-  std::string name = fields.text("model").value_or("");
-  const std::string format = fields.choice("encoding_format", {"float", "base64"}, "float");
-  const auto dimensions = fields.integer("dimensions", 1, 1 << 20);
-  const auto timeout = fields.number("timeout_seconds", 0.001, 86400);
-  fields.text("user");
-  const Json* input = fields.any("input");
-  if (input == nullptr) {
-    throw bad_request("input", "[input] expected a string, token ids, or a list, got none");
+  EmbeddingRequest request = co_await read(exchange.request().body, read_embedding_request);
+  const NamedModel named = co_await model_of(request.model);
+  if (request.model.empty()) {
+    request.model = host.list().front().name;
   }
-  const std::vector<Prompt> prompts = read_prompts(*input, "input", 2048);
-  fields.finish();
-  std::optional<infer::Clock::time_point> deadline;
-  if (timeout) {
-    deadline = start + std::chrono::duration_cast<infer::Clock::duration>(
-                           std::chrono::duration<double>(*timeout));
-  }
-  const NamedModel named = co_await model_of(name);
-  const infer::LoadedModel& loaded = named.model->loaded();
-  const model::ModelSpec& spec = loaded.model->spec;
-  if (dimensions && *dimensions != spec.hidden_size) {
-    throw bad_request(
-        "dimensions",
-        fmt::format("[dimensions] expected {}, the model's, got {}", spec.hidden_size, *dimensions),
-        "unsupported");
-  }
-  std::vector<std::vector<int32_t>> texts;
-  const int64_t longest = longest_embedded_text(*named.model);
-  int64_t tokens = 0;
-  for (const Prompt& prompt : prompts) {
-    if (const auto* text = std::get_if<std::string>(&prompt)) {
-      texts.push_back(infer::embedding_tokens(loaded.tokenizer, *text));
-    } else {
-      texts.push_back(std::get<std::vector<int32_t>>(prompt));
-    }
-    const auto length = static_cast<int64_t>(texts.back().size());
-    for (const int32_t token : texts.back()) {
-      if (token >= spec.vocab_size) {
-        throw bad_request(
-            "input",
-            fmt::format("[input] expected ids from 0 to {}, got {}", spec.vocab_size - 1, token));
-      }
-    }
-    if (length == 0 || length > longest) {
-      throw bad_request(
-          "input",
-          fmt::format("[input] expected 1 to {} tokens a text, got {}", longest, length),
-          "context_length_exceeded");
-    }
-    tokens += length;
-  }
-  const auto work = std::make_shared<EmbeddingWork>(named, std::move(texts), deadline);
-  co_await finish(exchange, work);
-  if (exchange.peer_gone()) {
-    co_return;
-  }
-  const auto& embeddings = work->embeddings();
-  Json data = Json::array();
-  for (size_t i = 0; i < embeddings.size(); ++i) {
-    data.push_back({{"object", "embedding"},
-                    {"index", i},
-                    {"embedding",
-                     format == "float" ? Json(embeddings[i])
-                                       : Json(base64(std::as_bytes(std::span(embeddings[i]))))}});
-  }
-  const Json answer = {{"object", "list"},
-                       {"data", data},
-                       {"model", name.empty() ? host.list().front().name : name},
-                       {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}};
-  HttpResponse response = json_response(answer);
-  co_await exchange.respond(std::move(response));
+  const EmbeddingContext context{
+      io, loaders, preparers, options.answers, embedding, host.options().scheduling.max_queue};
+  co_await answer_embedding(context, exchange, request, named);
 }
 
 awaitable<void> Server::Implementation::tokenize(Exchange& exchange, const std::string&) {
@@ -583,11 +392,15 @@ awaitable<void> Server::Implementation::tokenize(Exchange& exchange, const std::
   }
   const NamedModel named = co_await model_of(name);
   const infer::LoadedModel& loaded = named.model->loaded();
-  std::vector<int32_t> tokens =
-      loaded.tokenizer.encode(content ? *content : *prompt, text::SpecialTokens::kParse);
-  if (add_special) {
-    infer::add_begin_of_text(loaded.tokenizer, tokens);
-  }
+  const std::function<std::vector<int32_t>()> encode = [&] {
+    auto encoded =
+        loaded.tokenizer.encode(content ? *content : *prompt, text::SpecialTokens::kParse);
+    if (add_special) {
+      infer::add_begin_of_text(loaded.tokenizer, encoded);
+    }
+    return encoded;
+  };
+  const std::vector<int32_t> tokens = co_await preparers.run(encode);
   Json list = Json::array();
   for (const int32_t token : tokens) {
     if (with_pieces) {
@@ -661,7 +474,8 @@ Server::Server(const ServerOptions& options,
 // Threads end before what they use: models, then workers (which may be loading or embedding).
 Server::~Server() {
   implementation_->host.stop(shutting_down());
-  implementation_->workers.join();
+  implementation_->loaders.join();
+  implementation_->preparers.join();
   implementation_->host.stop(shutting_down());  // what a worker had just loaded
 }
 
@@ -695,8 +509,14 @@ bool Server::run() {
                              self.http.active_exchanges());
     const auto deadline = std::chrono::steady_clock::now() +
                           std::chrono::duration<double>(self.options.drain_seconds);
+    // Whoever asks twice does not want to wait.
+    bool asked_again = false;
+    self.signals.async_wait([&asked_again](boost::system::error_code error, int) {
+      asked_again = asked_again || !error;
+    });
     asio::steady_timer timer(self.io);
-    while (self.http.active_exchanges() > 0 && std::chrono::steady_clock::now() < deadline) {
+    while (self.http.active_exchanges() > 0 && !asked_again &&
+           std::chrono::steady_clock::now() < deadline) {
       timer.expires_after(std::chrono::milliseconds(20));
       co_await timer.async_wait(asio::use_awaitable);
     }

@@ -10,6 +10,7 @@
 
 #include "serve/http_server.h"
 #include "serve/model_host.h"
+#include "serve/submission.h"
 
 namespace adze::serve {
 
@@ -22,6 +23,7 @@ struct ServerOptions {
   bool quiet = false;  // no access log
   double drain_seconds = 30;
   HttpLimits limits;
+  AnswerLimits answers;
 };
 
 struct RouteInfo {

@@ -8,11 +8,14 @@
 namespace adze::serve {
 namespace {
 
-constexpr std::string_view kOpen = "<tool_call>";
-constexpr std::string_view kClose = "</tool_call>";
+constexpr size_t kLongestHead = 1024;  // bytes up to the arguments; a name has 64 at most
 
 bool is_space(char c) {
   return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
+size_t spaces(std::string_view text) {  // at the front
+  return static_cast<size_t>(std::find_if_not(text.begin(), text.end(), is_space) - text.begin());
 }
 
 // Length of the longest end of `text` that `mark` begins with.
@@ -31,7 +34,7 @@ struct CallHead {
 };
 
 // {"name": "...", "arguments":   as far as it is there.
-std::optional<CallHead> read_head(std::string_view text) {
+std::optional<CallHead> read_call_head(std::string_view text) {
   size_t at = 0;
   const auto skip = [&](std::string_view wanted) {
     while (at < text.size() && is_space(text[at])) {
@@ -57,7 +60,7 @@ std::optional<CallHead> read_head(std::string_view text) {
     return std::nullopt;
   }
   ++at;
-  const Json name = Json::parse(text.substr(begin, at - begin), nullptr, false);
+  const Json name = Json::parse(text.substr(begin, at - begin), nullptr, false);  // one string
   if (!skip(",") || !skip("\"arguments\"") || !skip(":") || !skip("") || at == text.size() ||
       !name.is_string()) {
     return std::nullopt;
@@ -83,104 +86,121 @@ Json move_references(const Json& schema, const std::string& place) {
 
 }  // namespace
 
+ToolCallReader::ToolCallReader(const std::vector<Tool>& tools, bool only_call)
+    : only_call_(only_call), state_(only_call ? State::kHead : State::kText) {
+  for (const Tool& tool : tools) {
+    names_.push_back(tool.name);
+  }
+}
+
 std::vector<AnswerPart> ToolCallReader::push(std::string_view text) {
   std::vector<AnswerPart> parts;
   held_ += text;
-  if (only_call_) {
-    read_call(parts);
-  } else {
-    read_tagged(parts);
+  bool more = true;
+  while (more) {
+    switch (state_) {
+      case State::kText:
+        more = read_text(parts);
+        break;
+      case State::kHead:
+        more = read_head(parts);
+        break;
+      case State::kArguments:
+        more = read_arguments(parts);
+        break;
+      case State::kTail:
+        more = read_tail();
+        break;
+    }
   }
   return parts;
 }
 
-void ToolCallReader::read_tagged(std::vector<AnswerPart>& parts) {
-  while (true) {
-    const std::string_view mark = inside_ ? kClose : kOpen;
-    const size_t found = held_.find(mark);
-    if (found == std::string::npos) {
-      break;
-    }
-    if (inside_) {
-      if (!add_call(std::string_view(held_).substr(0, found), parts)) {
-        parts.push_back({AnswerPart::Kind::kText,
-                         0,
-                         std::string(kOpen) + held_.substr(0, found) + std::string(kClose),
-                         ""});
-      }
-    } else if (found > 0) {
-      parts.push_back({AnswerPart::Kind::kText, 0, held_.substr(0, found), ""});
-    }
-    held_.erase(0, found + mark.size());
-    inside_ = !inside_;
+bool ToolCallReader::read_text(std::vector<AnswerPart>& parts) {
+  if (after_call_) {
+    held_.erase(0, spaces(held_));
+    after_call_ = held_.empty();
   }
-  if (!inside_) {
-    const size_t safe = held_.size() - partial_match(held_, kOpen);
-    if (safe > 0) {
-      parts.push_back({AnswerPart::Kind::kText, 0, held_.substr(0, safe), ""});
-      held_.erase(0, safe);
-    }
+  const size_t found = held_.find(kCallOpen);
+  const bool opens = found != std::string::npos;
+  const size_t safe = opens ? found : held_.size() - partial_match(held_, kCallOpen);
+  if (safe > 0) {
+    parts.push_back({AnswerPart::Kind::kText, 0, held_.substr(0, safe), ""});
   }
+  held_.erase(0, safe + (opens ? kCallOpen.size() : 0));
+  state_ = opens ? State::kHead : State::kText;
+  return opens;
 }
 
-bool ToolCallReader::add_call(std::string_view json, std::vector<AnswerPart>& parts) {
-  const Json call = Json::parse(json, nullptr, false);
-  if (!call.is_object() || !call.contains("name") || !call["name"].is_string()) {
+bool ToolCallReader::read_head(std::vector<AnswerPart>& parts) {
+  const auto head = read_call_head(held_);
+  if (head && std::find(names_.begin(), names_.end(), head->name) != names_.end()) {
+    parts.push_back({AnswerPart::Kind::kCall, calls_, "", head->name});
+    held_.erase(0, head->arguments);
+    ++calls_;
+    state_ = State::kArguments;
+    return true;
+  }
+  if (!only_call_ &&
+      (head || held_.size() > kLongestHead || held_.find(kCallClose) != held_.npos)) {
+    parts.push_back({AnswerPart::Kind::kText, 0, std::string(kCallOpen), ""});
+    state_ = State::kText;
+    return true;
+  }
+  return false;
+}
+
+// Up to the brace that closes the call around them.
+bool ToolCallReader::read_arguments(std::vector<AnswerPart>& parts) {
+  std::string taken;
+  size_t at = 0;
+  bool ended = false;
+  for (; at < held_.size() && !ended; ++at) {
+    const char c = held_[at];
+    if (in_string_) {
+      in_string_ = escaped_ || c != '"';
+      escaped_ = !escaped_ && c == '\\';
+    } else if (depth_ == 0 && (c == '}' || is_space(c))) {
+      ended = c == '}';
+      continue;
+    } else {
+      in_string_ = c == '"';
+      depth_ += c == '{' || c == '[' ? 1 : 0;
+      depth_ -= c == '}' || c == ']' ? 1 : 0;
+    }
+    taken += c;
+  }
+  held_.erase(0, at);
+  if (!taken.empty()) {
+    parts.push_back({AnswerPart::Kind::kArguments, calls_ - 1, std::move(taken), ""});
+  }
+  state_ = ended ? State::kTail : State::kArguments;
+  return ended;
+}
+
+bool ToolCallReader::read_tail() {
+  held_.erase(0, spaces(held_));
+  if (only_call_) {
+    held_.clear();
     return false;
   }
-  const Json arguments = call.contains("arguments")    ? call["arguments"]
-                         : call.contains("parameters") ? call["parameters"]
-                                                       : Json::object();
-  parts.push_back({AnswerPart::Kind::kCall, calls_, "", call["name"].get<std::string>()});
-  parts.push_back({AnswerPart::Kind::kArguments,
-                   calls_,
-                   arguments.is_string() ? arguments.get<std::string>() : arguments.dump(),
-                   ""});
-  ++calls_;
+  if (held_.size() < kCallClose.size() && kCallClose.starts_with(held_)) {
+    return false;
+  }
+  if (held_.starts_with(kCallClose)) {
+    held_.erase(0, kCallClose.size());
+  }
+  after_call_ = true;
+  state_ = State::kText;
   return true;
-}
-
-void ToolCallReader::read_call(std::vector<AnswerPart>& parts) {
-  if (!inside_) {
-    const auto head = read_head(held_);
-    if (!head) {
-      return;
-    }
-    parts.push_back({AnswerPart::Kind::kCall, 0, "", head->name});
-    held_.erase(0, head->arguments);
-    inside_ = true;
-    calls_ = 1;
-  }
-  // The last brace is the call's, not the arguments': braces wait until something follows.
-  size_t safe = held_.size();
-  while (safe > 0 && (held_[safe - 1] == '}' || is_space(held_[safe - 1]))) {
-    --safe;
-  }
-  if (safe > 0) {
-    parts.push_back({AnswerPart::Kind::kArguments, 0, held_.substr(0, safe), ""});
-    held_.erase(0, safe);
-  }
 }
 
 std::vector<AnswerPart> ToolCallReader::finish() {
   std::vector<AnswerPart> parts;
-  if (only_call_ && inside_) {
-    while (!held_.empty() && is_space(held_.back())) {
-      held_.pop_back();
-    }
-    if (held_.ends_with('}')) {
-      held_.pop_back();
-    }
-    while (!held_.empty() && is_space(held_.back())) {
-      held_.pop_back();
-    }
-    if (!held_.empty()) {
-      parts.push_back({AnswerPart::Kind::kArguments, 0, held_, ""});
-    }
-  } else if (!only_call_ && inside_ && !add_call(held_, parts)) {
-    parts.push_back({AnswerPart::Kind::kText, 0, std::string(kOpen) + held_, ""});
-  } else if (!inside_ && !held_.empty()) {
-    parts.push_back({AnswerPart::Kind::kText, 0, held_, ""});
+  const bool tagged = state_ == State::kHead && !only_call_;
+  if ((state_ == State::kText || state_ == State::kHead) && (tagged || !held_.empty())) {
+    parts.push_back(
+        {AnswerPart::Kind::kText, 0, (tagged ? std::string(kCallOpen) : "") + held_, ""});
   }
   held_.clear();
   return parts;
@@ -207,10 +227,10 @@ Json call_schema(const std::vector<Tool>& tools, const std::string& name) {
   return chosen.size() == 1 ? calls[0] : Json{{"anyOf", calls}};
 }
 
-Json explain_tools(const Json& messages, const std::vector<Tool>& tools) {
+Json explain_tools(const Json& messages, const Json& definitions) {
   std::string text = "You can call functions. Each is described by a JSON object:\n<tools>\n";
-  for (const Tool& tool : tools) {
-    text += tool.definition.dump() + "\n";
+  for (const Json& definition : definitions) {
+    text += definition.dump() + "\n";
   }
   text +=
       "</tools>\nTo call one, write a JSON object with its name and arguments between tags:\n"

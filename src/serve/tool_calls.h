@@ -20,23 +20,36 @@ struct AnswerPart {
   std::string name;  // kCall
 };
 
+inline constexpr std::string_view kCallOpen = "<tool_call>";
+inline constexpr std::string_view kCallClose = "</tool_call>";
+
+// Gives names and arguments out as they come. What is no call of one of the tools is text.
 class ToolCallReader {
  public:
   // only_call: the text is one call and nothing else.
-  explicit ToolCallReader(bool only_call) : only_call_(only_call) {}
+  ToolCallReader(const std::vector<Tool>& tools, bool only_call);
 
   std::vector<AnswerPart> push(std::string_view text);
   std::vector<AnswerPart> finish();
-  int64_t calls() const { return calls_; }
+  int64_t calls() const { return calls_; }  // that have begun
 
  private:
-  void read_tagged(std::vector<AnswerPart>& parts);
-  void read_call(std::vector<AnswerPart>& parts);
-  bool add_call(std::string_view json, std::vector<AnswerPart>& parts);
+  enum class State { kText, kHead, kArguments, kTail };
 
+  // Each takes what it can of held_; false: more text is needed.
+  bool read_text(std::vector<AnswerPart>& parts);
+  bool read_head(std::vector<AnswerPart>& parts);
+  bool read_arguments(std::vector<AnswerPart>& parts);
+  bool read_tail();
+
+  std::vector<std::string> names_;
   bool only_call_;
-  bool inside_ = false;  // tags, or arguments
+  State state_;
   std::string held_;
+  bool after_call_ = false;  // white space between calls is none of the text
+  int64_t depth_ = 0;        // of the arguments' brackets
+  bool in_string_ = false;
+  bool escaped_ = false;
   int64_t calls_ = 0;
 };
 
@@ -44,6 +57,6 @@ class ToolCallReader {
 Json call_schema(const std::vector<Tool>& tools, const std::string& name);
 
 // Messages that explain the tools to a model whose template does not.
-Json explain_tools(const Json& messages, const std::vector<Tool>& tools);
+Json explain_tools(const Json& messages, const Json& definitions);
 
 }  // namespace adze::serve

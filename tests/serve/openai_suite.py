@@ -548,7 +548,7 @@ class Errors(unittest.TestCase):
             for value in values:
                 more = {"logprobs": True} if field == "top_logprobs" else {}
                 self.refused(openai.BadRequestError, field, **more, **{field: value})
-        for field, values in {"top_k": (-1, 1.5), "min_p": (-1, 2), "repetition_penalty": (0, -1, 1e9),
+        for field, values in {"top_k": (-2, 1.5), "min_p": (-1, 2), "repetition_penalty": (0, -1, 1e9),
                               "guesses": (-1, 16), "timeout_seconds": (0, -1)}.items():
             for value in values:
                 self.refused(openai.BadRequestError, field, extra_body={field: value})

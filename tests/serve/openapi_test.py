@@ -11,26 +11,28 @@ from adze_server import CHAT, COMPLETIONS, EMBEDDINGS, Server, user
 
 METHODS = ("get", "post", "put", "delete", "patch")
 KEYWORDS = {"$ref", "type", "description", "properties", "required", "additionalProperties", "items", "enum", "const",
-            "oneOf", "default", "minimum", "maximum", "exclusiveMinimum", "minLength", "minItems", "maxItems", "pattern",
+            "oneOf", "default", "minimum", "maximum", "exclusiveMinimum", "minLength", "maxLength", "minItems", "maxItems", "pattern",
             "propertyNames"}
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "strict": True, "parameters": {
     "type": "object", "properties": {"a": {"enum": [1]}}, "required": ["a"], "additionalProperties": False}}}
 
 # For each field of a request: legal values, each sent with the smallest request that it goes with.
-SAMPLING = {"temperature": [0, 1.5, 100], "top_p": [0.5, 1], "top_k": [0, 5], "min_p": [0, 0.1, 1],
+SAMPLING = {"temperature": [0, 1.5, 100], "top_p": [0.5, 1], "top_k": [-1, 0, 5], "min_p": [0, 0.1, 1],
             "repetition_penalty": [1, 1.5], "frequency_penalty": [-2, 0, 2], "presence_penalty": [-2, 0, 2],
-            "logit_bias": [{}, {"5": -100, "6": 100}], "seed": [0, 7, (1 << 53) - 1], "stop": ["x", ["x"], ["a"] * 16],
+            "logit_bias": [{}, {"5": -100, "6": 100}], "seed": [-1, 0, 7, (1 << 53) - 1], "stop": ["x", ["x"], ["a"] * 16],
             "n": [1, 3], "stream": [False, True], "stream_options": [{"include_usage": True}, {"include_usage": False}],
             "response_format": [{"type": "text"}, {"type": "json_object"}, {"type": "json_schema", "json_schema": {
                 "name": "n", "description": "d", "strict": True, "schema": {"enum": [1, 2]}}}],
             "user": ["u"], "kv_policy": ["full", "window:sinks=4,window=60"],
             "kv_store": ["f16", "f32", "bf16", "int8"], "answer_strategy": ["first"], "cache_salt": ["s"],
-            "guesses": [0, 4], "timeout_seconds": [30, 0.5e3], "cache_picture": [True, False], "model": ["MODEL"]}
+            "guesses": [0, 4], "ignore_eos": [True, False], "timeout_seconds": [30, 0.5e3], "cache_picture": [True, False], "model": ["MODEL"]}
 VALUES = {
     "ChatRequest": {**SAMPLING, "messages": [
         user("Hi"), [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "t"}]}],
-        [{"role": "developer", "content": "s"}, {"role": "user", "name": "n", "content": "t"}]],
+        [{"role": "developer", "content": "s"}, {"role": "user", "name": "n", "content": "t"}],
+        [{"role": "assistant", "content": "s", "refusal": None, "audio": None, "function_call": None, "annotations": [],
+          "tool_calls": None}, {"role": "user", "content": "t"}]],
         "max_tokens": [1], "max_completion_tokens": [1], "logprobs": [True, False], "top_logprobs": [0, 20],
         "tools": [[TOOL]], "tool_choice": ["none", "auto", "required", {"type": "function", "function": {"name": "f"}}],
         "parallel_tool_calls": [True, False]},
@@ -279,6 +281,14 @@ class OpenApi(unittest.TestCase):
         self.assertIsInstance(pieces["tokens"][0], dict)
         self.conforms(server.get("/nothing").json, "Error")
         self.conforms(server.get("/v1/models", key=None).json, "Error")
+
+
+    def test_a_model_that_is_not_loaded(self):
+        with Server("--model", f"other={adze_program.MODEL}") as two:
+            listed = two.get("/v1/models").json
+            self.conforms(listed, "ModelList")
+            self.assertEqual([entry["adze"]["loaded"] for entry in listed["data"]], [True, False])
+            self.assertEqual(listed["data"][1]["adze"] | {"loaded": True}, listed["data"][0]["adze"])
 
 
 def setUpModule():

@@ -51,6 +51,9 @@ VALID = [
             "required": ["a"], "additionalProperties": False}}}}),
     (CHAT, {"messages": user("x"), "max_tokens": 4, "timeout_seconds": 5, "tool_choice": "required", "tools": [
         {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]}),
+    (CHAT, {"messages": [*user("x"), {"role": "assistant", "content": None, "tool_calls": [
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "[" * 50000}}]},
+        {"role": "tool", "tool_call_id": "c", "content": "y"}], "max_tokens": 2, "timeout_seconds": 5}),
     (COMPLETIONS, {"prompt": ["a", "b"], "max_tokens": 0, "echo": True, "logprobs": 2, "timeout_seconds": 5}),
     (COMPLETIONS, {"prompt": [[5, 6], [7]], "max_tokens": 2, "frequency_penalty": 1, "timeout_seconds": 5}),
     (EMBEDDINGS, {"input": ["a", "b"], "encoding_format": "base64"}),

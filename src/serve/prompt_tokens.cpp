@@ -1,0 +1,169 @@
+#include "serve/prompt_tokens.h"
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "model/model.h"
+#include "serve/tool_calls.h"
+
+namespace adze::serve {
+namespace {
+
+// Longer tokens are runs of one character, and texts of nothing else are nobody's loss.
+constexpr int64_t kLongestToken = 256;
+constexpr std::string_view kNoncharacter = "\xEF\xB7\x90";  // U+FDD0, which no text should have
+
+template <class Function>
+void each_text(const Json& value, const Function& function) {
+  if (value.is_string()) {
+    function(value.get_ref<const std::string&>());
+  } else if (value.is_structured()) {
+    for (const auto& [key, item] : value.items()) {
+      if (value.is_object()) {
+        function(key);
+      }
+      each_text(item, function);
+    }
+  }
+}
+
+// Texts of strangers in a template's values, marked so that none of them becomes a control token.
+class Protection {
+ public:
+  explicit Protection(const text::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+
+  Json protect(const Json& value) {
+    // A mark that is part of a text would vanish from it.
+    each_text(value, [this](const std::string& text) {
+      while (text.find(mark_) != std::string::npos) {
+        mark_ += kNoncharacter;
+      }
+    });
+    return marked(value);
+  }
+  const std::string& mark() const { return mark_; }
+
+ private:
+  Json marked(const Json& value) const {
+    if (value.is_string()) {
+      return tokenizer_.protect(value.get_ref<const std::string&>(), mark_);
+    }
+    if (!value.is_structured()) {
+      return value;
+    }
+    Json result = value.is_array() ? Json::array() : Json::object();
+    for (const auto& [key, item] : value.items()) {
+      if (value.is_array()) {
+        result.push_back(marked(item));
+      } else {
+        result.get_ref<Json::object_t&>().emplace_back(tokenizer_.protect(key, mark_),
+                                                       marked(item));
+      }
+    }
+    return result;
+  }
+
+  const text::Tokenizer& tokenizer_;
+  std::string mark_ = std::string(kNoncharacter);
+};
+
+void check_length(size_t bytes, int64_t most_tokens, std::string_view field) {
+  if (most_tokens > 0 && static_cast<int64_t>(bytes) / kLongestToken > most_tokens) {
+    throw bad_request(field,
+                      fmt::format("[{}] expected at most {} tokens, the context, got {} bytes",
+                                  field,
+                                  most_tokens,
+                                  bytes),
+                      "context_length_exceeded");
+  }
+}
+
+std::vector<int32_t> chat_tokens(const infer::LoadedModel& loaded,
+                                 const CompletionRequest& request,
+                                 int64_t most_tokens) {
+  if (!loaded.chat_template) {
+    throw bad_request("messages",
+                      fmt::format("[messages] expected a model with a chat template, got {}; use "
+                                  "/v1/completions",
+                                  loaded.model->spec.name));
+  }
+  size_t bytes = 0;
+  each_text(request.messages, [&bytes](const std::string& text) { bytes += text.size(); });
+  check_length(bytes, most_tokens, "messages");
+  Json given = {{"messages", request.messages}, {"tools", Json::array()}};
+  for (const Tool& tool : request.tools) {
+    given["tools"].push_back(tool.definition);
+  }
+  Protection protection(loaded.tokenizer);
+  given = protection.protect(given);
+  const auto render = [&](const Json& messages, bool with_tools) {
+    Json values = infer::template_values(loaded.tokenizer);
+    values["messages"] = messages;
+    values["add_generation_prompt"] = true;
+    if (with_tools) {
+      values["tools"] = given["tools"];
+    }
+    try {
+      return loaded.chat_template->render(values);
+    } catch (const core::Error& error) {  // what the template refuses is the messages' fault
+      throw bad_request("messages", error.what());
+    }
+  };
+  std::string text;
+  if (request.tool_choice.kind == ToolChoice::Kind::kNone) {
+    text = render(given["messages"], false);
+  } else {
+    text = render(given["messages"], true);
+    if (text == render(given["messages"], false)) {  // the template knows of no tools
+      text = render(explain_tools(given["messages"], given["tools"]), false);
+    }
+  }
+  std::vector<int32_t> tokens = loaded.tokenizer.encode_protected(text, protection.mark());
+  infer::add_begin_of_text(loaded.tokenizer, tokens);
+  return tokens;
+}
+
+std::vector<std::vector<int32_t>> completion_tokens(const infer::LoadedModel& loaded,
+                                                    const CompletionRequest& request,
+                                                    int64_t most_tokens) {
+  const int64_t vocab_size = loaded.tokenizer.vocab_size();
+  std::vector<std::vector<int32_t>> prompts;
+  for (const Prompt& prompt : request.prompts) {
+    if (const auto* text = std::get_if<std::string>(&prompt)) {
+      check_length(text->size(), most_tokens, "prompt");
+      // The caller writes the whole text, control tokens included.
+      prompts.push_back(loaded.tokenizer.encode(*text, text::SpecialTokens::kParse));
+      infer::add_begin_of_text(loaded.tokenizer, prompts.back());
+    } else {
+      prompts.push_back(std::get<std::vector<int32_t>>(prompt));
+    }
+    if (prompts.back().empty()) {
+      throw bad_request("prompt", "[prompt] expected at least one token, got none");
+    }
+    for (const int32_t token : prompts.back()) {
+      if (token >= vocab_size) {
+        throw bad_request(
+            "prompt",
+            fmt::format("[prompt] expected ids from 0 to {}, got {}", vocab_size - 1, token));
+      }
+    }
+  }
+  return prompts;
+}
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> prompt_tokens(const infer::LoadedModel& loaded,
+                                                const CompletionRequest& request,
+                                                int64_t most_tokens) {
+  try {
+    if (request.chat) {
+      return {chat_tokens(loaded, request, most_tokens)};
+    }
+    return completion_tokens(loaded, request, most_tokens);
+  } catch (const core::Error& error) {  // a text that the tokenizer does not come to an end with
+    throw bad_request(request.chat ? "messages" : "prompt", error.what());
+  }
+}
+
+}  // namespace adze::serve

@@ -1,0 +1,41 @@
+#pragma once
+// From a request to what the scheduler is asked for: tokens, constraint, limits.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "infer/scheduler.h"
+#include "serve/completion_request.h"
+#include "serve/model_host.h"
+
+namespace adze::serve {
+
+// Of every answer, whatever a request asks for.
+struct AnswerLimits {
+  std::optional<int64_t> max_tokens;
+  std::optional<double> timeout_seconds;
+};
+
+// Throws ApiError: longer than the server allows.
+std::optional<infer::Clock::time_point> answer_deadline(const std::optional<double>& seconds,
+                                                        const AnswerLimits& limits,
+                                                        infer::Clock::time_point since);
+
+struct Submission {
+  std::vector<std::vector<int32_t>> prompts;
+  std::vector<int64_t> max_tokens;    // by prompt
+  infer::ScheduledRequest scheduled;  // but for these two
+  std::vector<std::string> warnings;  // what of the request has no effect
+};
+
+// `tenant`: whose cache this is. Takes long for long texts, new schemas and models; any thread.
+// Throws ApiError and core::UsageError.
+Submission prepare_submission(const CompletionRequest& request,
+                              const NamedModel& named,
+                              const std::string& tenant,
+                              const AnswerLimits& limits,
+                              infer::Clock::time_point since);
+
+}  // namespace adze::serve
