@@ -12,9 +12,15 @@ namespace {
 
 constexpr int64_t kSlots = 2;
 
+model::ModelSpec shared_spec() {
+  model::ModelSpec spec = model::tiny_spec();
+  spec.kv_source = {0, 0, 2, 2};  // two slots
+  return spec;
+}
+
 class PrefixCacheTest : public testing::Test {
  protected:
-  kv::Sequence sequence() { return {pool_, store_, policy_, kSlots}; }
+  kv::Sequence sequence() { return {pool_, store_, policy_, layout_}; }
   // A text of whole pages, as if it had been computed.
   kv::Sequence computed(const std::vector<int32_t>& tokens) {
     kv::Sequence text = sequence();
@@ -23,7 +29,7 @@ class PrefixCacheTest : public testing::Test {
       for (int64_t slot = 0; slot < kSlots; ++slot) {
         pages.push_back(pool_.allocate(page_bytes()));
       }
-      text.append_pages(pages);
+      text.append_pages(pages, {});
     }
     return text;
   }
@@ -41,6 +47,7 @@ class PrefixCacheTest : public testing::Test {
   kv::PagePool pool_{1 << 20};
   kv::KvStorePtr store_ = kv::make_store("f16", model::tiny_spec());
   kv::KvPolicyPtr policy_ = kv::make_policy("full");
+  kv::CacheLayoutPtr layout_ = kv::make_cache_layout(shared_spec());
   PrefixCache prefixes_;
 };
 
