@@ -6,8 +6,9 @@
 namespace adze::infer {
 
 bool PrefixCache::Node::used() const {
-  return std::any_of(
-      pages.begin(), pages.end(), [](const kv::PageRef& page) { return page.shared(); });
+  const auto shared = [](const kv::PageRef& page) { return page.shared(); };
+  return std::any_of(pages.begin(), pages.end(), shared) ||
+         std::any_of(sides.begin(), sides.end(), shared);
 }
 
 void PrefixCache::touch(std::span<const std::list<Node>::iterator> path) {

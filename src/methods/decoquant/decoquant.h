@@ -34,7 +34,7 @@ struct DecoQuantOptions {
   }
 };
 
-// X [rows, m] = large [rows, m] · small [m, m], the range shared evenly [10 §2.2]: with the singular
+// X [rows, m] = large [rows, m] · small [m, m], the range shared evenly (§2.2): with the singular
 // values s of X, largeᵀ large = small smallᵀ = diag(s). Directions without extent get none.
 struct Decomposition {
   std::vector<double> large;
@@ -43,11 +43,11 @@ struct Decomposition {
 };
 Decomposition decompose(std::span<const double> matrix, int64_t rows, int64_t m);
 
-// round(x / step) for |x| <= step * (2^(bits - 1) - 1), step = max |x| / (2^(bits - 1) - 1) [10 §2.1].
+// round(x / step) for |x| <= step * (2^(bits - 1) - 1), step = max |x| / (2^(bits - 1) - 1) (§2.1).
 float symmetric_step(std::span<const float> numbers, int64_t bits);
 
 // Bits of each channel: everyone starts with the fewest, then whoever gains most gets more, until
-// `total` is spent [10 §2.8 step 5]. importance: energy of a channel's rounding error, relatively.
+// `total` is spent (§2.8 step 5). importance: energy of a channel's rounding error, relatively.
 std::vector<int64_t> allocate_bits(std::span<const double> importance, int64_t fewest, int64_t total);
 
 std::shared_ptr<const kernels::PageCodec> make_plus_codec(int64_t kv_heads,

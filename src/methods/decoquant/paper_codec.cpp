@@ -1,6 +1,6 @@
 // The paper's forms, page by page. Form a cuts a token's channels, all heads together, into chunks of m:
 // X [32 * channels / m, m], a step a token. Form b takes channels as rows: X [channels, 32], a step a
-// channel. Large factors are rounded, small ones kept in f16 [10 §2.2, §2.3].
+// channel. Large factors are rounded, small ones kept in f16 [10 §2.3].
 
 #include <algorithm>
 #include <cmath>

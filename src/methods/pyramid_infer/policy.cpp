@@ -96,7 +96,7 @@ class PyramidPolicy : public kv::KvPolicy {
                        : schedule_.decay;
     }
     if (view.slot() == view.num_slots() - 1) {
-      // DEVIATION([11 §2.3] step 3): after the last layer nothing is saved by dropping rows.
+      // DEVIATION([11 §2.3 step 3]): after the last layer nothing is saved by dropping rows.
       return std::nullopt;
     }
     Schedule schedule = schedule_;
@@ -172,7 +172,7 @@ class PyramidPolicy : public kv::KvPolicy {
   // Of a text without a prompt: its sinks are settled. (A block begins with the last settled token.)
   int64_t first_anchor() const { return options_.sinks + 1; }
 
-  // s [11 §2.3 step 2 a, b], without the constant factor: [length]
+  // s [11 §2.3 step 2 a] and [11 §2.3 step 2 b], without the constant factor: [length]
   std::vector<float> votes(kv::SlotView& view, int64_t window) const {
     const std::vector<float> by_head =
         view.recent_attention(window, vote_weights(schedule_, window));

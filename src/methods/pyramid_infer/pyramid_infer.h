@@ -34,7 +34,7 @@ struct PyramidOptions {
   }
 };
 
-// Everything that fixes the lengths of a prompt's layers [11 §3].
+// Everything that fixes the lengths of a prompt's layers (§3).
 struct Schedule {
   double recent_ratio = 0.2;       // rho
   int64_t least_recent = 0;        // rows that vote, at least and at most
@@ -50,26 +50,26 @@ struct Schedule {
   double answer_compress = 0.9;    // gen_compress_ratio
   double answer_decay = 0.1;       // gen_decay_ratio; below 0: a layer's share of the prompt
 
-  // R [11 §2.1]: last rows beside the newest one.
+  // R (§2.1): last rows beside the newest one.
   int64_t recent(int64_t tokens) const;
 };
 // Throws core::InvalidOption for an unknown name.
 Schedule preset(const std::string& name);
 
-// r_l [11 §2.3]: part of the context that layer `layer` lets through.
+// r_l (§2.3): part of the context that layer `layer` lets through.
 double layer_ratio(const Schedule& schedule, int64_t layer, int64_t num_layers);
-// Context that goes on of `context` tokens [11 §2.3 step 2 d].
+// Context that goes on of `context` tokens (§2.3 step 2 d).
 int64_t context_left(const Schedule& schedule, int64_t prompt, int64_t layer, int64_t num_layers, int64_t context);
-// n_l of every layer and, last, the rows that leave the model [11 §2.3].
+// n_l of every layer and, last, the rows that leave the model (§2.3).
 std::vector<int64_t> layer_lengths(const Schedule& schedule, int64_t prompt, int64_t num_layers);
 // Part of all keys and values that a prompt keeps.
 double kept_share(const Schedule& schedule, int64_t prompt, int64_t num_layers);
-// The largest decay that keeps at most `share`, by bisection [11 §2.4]; 0 where none does.
+// The largest decay that keeps at most `share`, by bisection (§2.4); 0 where none does.
 double solve_decay(Schedule schedule, double share, int64_t prompt, int64_t num_layers);
 
-// Rows of the votes, oldest first [11 §2.3 step 2 b].
+// Rows of the votes, oldest first (§2.3 step 2 b).
 std::vector<float> vote_weights(const Schedule& schedule, int64_t window);
-// Of `length` rows with scores of the first length - window, those that go on [11 §2.3 step 2 c-f].
+// Of `length` rows with scores of the first length - window, those that go on (§2.3 step 2 c-f).
 std::vector<int64_t> rows_to_keep(std::span<const float> scores,
                                   int64_t length,
                                   int64_t window,

@@ -39,6 +39,7 @@ Schedule preset(const std::string& name) {
       "kv-policy pyramid: preset", name, "adze, llama2-7b, llama2-13b or llama2-70b");
 }
 
+// r_l [11 §2.3]
 double layer_ratio(const Schedule& schedule, int64_t layer, int64_t num_layers) {
   const auto first = static_cast<int64_t>(schedule.first_layer * static_cast<double>(num_layers));
   if (layer < first || layer % schedule.interval != 0) {
@@ -51,6 +52,7 @@ double layer_ratio(const Schedule& schedule, int64_t layer, int64_t num_layers) 
   return (1 - schedule.decay) * (std::cos(std::numbers::pi * place) + 1) / 2 + schedule.decay;
 }
 
+// [11 §2.3 step 2 d]
 int64_t context_left(const Schedule& schedule,
                      int64_t prompt,
                      int64_t layer,
@@ -80,6 +82,7 @@ std::vector<int64_t> layer_lengths(const Schedule& schedule, int64_t prompt, int
   return lengths;
 }
 
+// [11 §2.4]
 double kept_share(const Schedule& schedule, int64_t prompt, int64_t num_layers) {
   const std::vector<int64_t> lengths = layer_lengths(schedule, prompt, num_layers);
   const int64_t sum = std::accumulate(lengths.begin(), lengths.end() - 1, int64_t{0});
@@ -101,6 +104,7 @@ double solve_decay(Schedule schedule, double share, int64_t prompt, int64_t num_
   return low;
 }
 
+// [11 §2.3 step 2 b]
 std::vector<float> vote_weights(const Schedule& schedule, int64_t window) {
   std::vector<float> weights(static_cast<size_t>(window), 1.0F);
   for (int64_t row = 0; row < window && window > 1; ++row) {

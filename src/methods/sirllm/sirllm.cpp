@@ -69,7 +69,7 @@ class SirLlmPolicy : public kv::KvPolicy {
     if (incoming == 0) {
       return std::nullopt;
     }
-    // [12 §2.3 step 1, 5]: room for the turn and, up to a quarter of the cache, for its answer.
+    // [12 §2.3 step 1] and [12 §2.3 step 5]: room for the turn and, up to a quarter of the cache, for its answer.
     const Capacity now = capacity(place.tokens);
     const int64_t wanted = incoming + std::min(reserved, now.tokens / 4);
     auto columns = evict(own(state), now, std::min(wanted, now.tokens - now.sinks - 1));

@@ -31,14 +31,14 @@ struct SirLlmOptions {
   }
 };
 
-// Sizes of one eviction [12 §2.1].
+// Sizes of one eviction (§2.1).
 struct Capacity {
   int64_t tokens;  // S + R + T
   int64_t sinks;   // S
   int64_t recent;  // R
 };
 
-// The ranks that stay so that `incoming` tokens fit [12 §2.4]: sinks, the T - incoming most
+// The ranks that stay so that `incoming` tokens fit (§2.4): sinks, the T - incoming most
 // surprising (of equal ones the newer), then the newest until tokens - incoming are kept. All of
 // them where they fit. incoming <= tokens - sinks.
 std::vector<int32_t> ranks_to_keep(std::span<const float> surprisals,
