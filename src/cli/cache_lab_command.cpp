@@ -69,9 +69,18 @@ nlohmann::ordered_json row_json(const eval::CacheLabRow& row) {
 }
 
 std::string table(const std::vector<eval::CacheLabRow>& rows) {
-  std::string text = fmt::format("  {:<24} {:<14} {:>6} {:>10} {:>6} {:>7} {:>6} {:>8} {:>8} {:>7}\n",
-                                 "policy", "store", "budget", "perplexity", "top-1", "KL", "needle",
-                                 "bytes/t", "prefill", "decode");
+  std::string text =
+      fmt::format("  {:<24} {:<14} {:>6} {:>10} {:>6} {:>7} {:>6} {:>8} {:>8} {:>7}\n",
+                  "policy",
+                  "store",
+                  "budget",
+                  "perplexity",
+                  "top-1",
+                  "KL",
+                  "needle",
+                  "bytes/t",
+                  "prefill",
+                  "decode");
   const auto number = [](const std::optional<double>& value, int digits) {
     return value ? fmt::format("{:.{}f}", *value, digits) : std::string("-");
   };
@@ -81,16 +90,15 @@ std::string table(const std::vector<eval::CacheLabRow>& rows) {
                         row.policy + (row.reapplied ? " (reapplied)" : ""),
                         row.store,
                         row.budget);
-    text += !row.skipped.empty()
-                ? fmt::format("skipped: {}\n", row.skipped)
-                : fmt::format("{:>10} {:>6} {:>7} {:>6} {:>8} {:>8} {:>7}\n",
-                              number(row.perplexity, 3),
-                              number(row.top1_agreement, 3),
-                              number(row.kl, 4),
-                              number(row.needle_recall, 2),
-                              number(row.cache_bytes_per_token, 0),
-                              number(row.prefill_tokens_per_second, 0),
-                              number(row.decode_tokens_per_second, 1));
+    text += !row.skipped.empty() ? fmt::format("skipped: {}\n", row.skipped)
+                                 : fmt::format("{:>10} {:>6} {:>7} {:>6} {:>8} {:>8} {:>7}\n",
+                                               number(row.perplexity, 3),
+                                               number(row.top1_agreement, 3),
+                                               number(row.kl, 4),
+                                               number(row.needle_recall, 2),
+                                               number(row.cache_bytes_per_token, 0),
+                                               number(row.prefill_tokens_per_second, 0),
+                                               number(row.decode_tokens_per_second, 1));
   }
   return text + "* no other setting has both fewer bytes and a lower perplexity\n";
 }
@@ -99,7 +107,8 @@ int cache_lab(const std::vector<std::string>& arguments) {
   CacheLabCommandOptions options;
   const core::CommandLine line{
       .name = "cache-lab",
-      .summary = "Measure what cache settings cost and save: a text under policies x stores x budgets.",
+      .summary =
+          "Measure what cache settings cost and save: a text under policies x stores x budgets.",
       .options = core::list_options(options),
       .positionals = {}};
   if (!begin(line, arguments, options.common)) {
@@ -120,12 +129,12 @@ int cache_lab(const std::vector<std::string>& arguments) {
       });
   progress.reset();
   if (options.out) {
-    const std::string page = cache_lab_page(
-        fmt::format("Cache settings of {}, {} windows of {} tokens",
-                    options.model.model,
-                    options.lab.chunks,
-                    options.lab.context),
-        rows);
+    const std::string page =
+        cache_lab_page(fmt::format("Cache settings of {}, {} windows of {} tokens",
+                                   options.model.model,
+                                   options.lab.chunks,
+                                   options.lab.context),
+                       rows);
     core::AtomicFile file(*options.out);
     file.write(std::as_bytes(std::span(page)));
     file.commit();

@@ -98,7 +98,8 @@ class Lab {
       live += cell.row.skipped.empty() ? 1 : 0;
     }
     const bool windows = measures("perplexity") || measures("agreement") || measures("speed");
-    steps_ = options_.chunks * (windows ? live + 1 : 0) + (measures("needle") ? options_.chunks * live : 0);
+    steps_ = options_.chunks * (windows ? live + 1 : 0) +
+             (measures("needle") ? options_.chunks * live : 0);
     for (int64_t window = 0; windows && window < options_.chunks; ++window) {
       read_window(text_.subspan(static_cast<size_t>(window * options_.context),
                                 static_cast<size_t>(options_.context)));
@@ -161,8 +162,10 @@ class Lab {
     const double filled = row.budget * static_cast<double>(options_.context / 2);
     const int64_t least = cell.policy->least_cached();
     if (filled < static_cast<double>(least)) {
-      cell.row.skipped = fmt::format(
-          "keeps at least {} tokens, the budget of {} is {:.0f}", least, options_.context / 2, filled);
+      cell.row.skipped = fmt::format("keeps at least {} tokens, the budget of {} is {:.0f}",
+                                     least,
+                                     options_.context / 2,
+                                     filled);
     }
     cell.row.reapplied = cell.policy->prompt_only() && cell.policy->evicts();
   }
@@ -189,10 +192,10 @@ class Lab {
                              return;
                            }
                            const at::Tensor logits = model::logits(model_, hidden);
-                           std::copy_n(logits.const_data_ptr<float>(),
-                                       logits.numel(),
-                                       result.mutable_data_ptr<float>() +
-                                           first * model_.spec.vocab_size);
+                           std::copy_n(
+                               logits.const_data_ptr<float>(),
+                               logits.numel(),
+                               result.mutable_data_ptr<float>() + first * model_.spec.vocab_size);
                          });
     return result;
   }
@@ -234,7 +237,8 @@ class Lab {
     }
   }
 
-  // Rows [first, ...) of a window: losses of the tokens that follow them, and the full cache's view.
+  // Rows [first, ...) of a window: losses of the tokens that follow them, and the full cache's
+  // view.
   void compare(Cell& cell,
                std::span<const int32_t> window,
                size_t first,
@@ -259,9 +263,8 @@ class Lab {
         if (measures("agreement")) {
           divergences[static_cast<size_t>(row)] =
               kl_divergence(left, log_sum_exp(left, vocabulary), right, sum, vocabulary);
-          agreed[static_cast<size_t>(row)] =
-              std::max_element(left, left + vocabulary) - left ==
-              std::max_element(right, right + vocabulary) - right;
+          agreed[static_cast<size_t>(row)] = std::max_element(left, left + vocabulary) - left ==
+                                             std::max_element(right, right + vocabulary) - right;
         }
       }
     });
@@ -277,19 +280,20 @@ class Lab {
 
   // Bytes at the window's end, and the speed of single tokens from there.
   void finish_window(Cell& cell, kv::Sequence& sequence, std::span<const int32_t> window) {
-    cell.sums.bytes += static_cast<double>(sequence.bytes()) /
-                       static_cast<double>(sequence.num_tokens());
+    cell.sums.bytes +=
+        static_cast<double>(sequence.bytes()) / static_cast<double>(sequence.num_tokens());
     if (!measures("speed")) {
       return;
     }
     const auto start = Clock::now();
     for (int64_t i = 0; i < kDecoded; ++i) {
-      infer::append_tokens(model_,
-                           rotation_,
-                           sequence,
-                           window.subspan(static_cast<size_t>(i), 1),
-                           1,
-                           [&](int64_t, const at::Tensor& hidden) { model::logits(model_, hidden); });
+      infer::append_tokens(
+          model_,
+          rotation_,
+          sequence,
+          window.subspan(static_cast<size_t>(i), 1),
+          1,
+          [&](int64_t, const at::Tensor& hidden) { model::logits(model_, hidden); });
     }
     cell.sums.decode_seconds += seconds_since(start);
     cell.sums.decoded += kDecoded;
@@ -300,9 +304,8 @@ class Lab {
     static constexpr std::array kCities = {"Lisbon", "Oslo", "Cairo", "Lima", "Kyoto", "Boston"};
     core::Rng rng(1);
     for (int64_t window = 0; window < options_.chunks; ++window) {
-      const std::string sentence =
-          fmt::format(" The secret number of {} is",
-                      kCities[static_cast<size_t>(window) % kCities.size()]);
+      const std::string sentence = fmt::format(
+          " The secret number of {} is", kCities[static_cast<size_t>(window) % kCities.size()]);
       const std::string number = fmt::format(" {}", 1000 + rng.next_uint64() % 9000);
       const auto encode = [this](const std::string& text) {
         return loaded_.tokenizer.encode(text, text::SpecialTokens::kPlain);
@@ -310,12 +313,12 @@ class Lab {
       const std::vector<int32_t> needle = encode("\n" + sentence + number + ".\n");
       const std::vector<int32_t> question = encode("\n" + sentence);
       const std::vector<int32_t> answer = encode(number);
-      const auto room = static_cast<size_t>(options_.context) - needle.size() - question.size() -
-                        answer.size();
+      const auto room =
+          static_cast<size_t>(options_.context) - needle.size() - question.size() - answer.size();
       const auto hay = text_.subspan(static_cast<size_t>(window * options_.context), room);
       // Depths from 1/16 to 15/16 for eight windows.
-      const size_t depth = room * static_cast<size_t>(2 * window + 1) /
-                           static_cast<size_t>(2 * options_.chunks);
+      const size_t depth =
+          room * static_cast<size_t>(2 * window + 1) / static_cast<size_t>(2 * options_.chunks);
       std::vector<int32_t> prompt(hay.begin(), hay.begin() + static_cast<std::ptrdiff_t>(depth));
       prompt.insert(prompt.end(), needle.begin(), needle.end());
       prompt.insert(prompt.end(), hay.begin() + static_cast<std::ptrdiff_t>(depth), hay.end());
@@ -360,8 +363,7 @@ class Lab {
       row.perplexity = std::exp(sums.loss / static_cast<double>(sums.scored));
     }
     if (measures("agreement")) {
-      row.top1_agreement =
-          static_cast<double>(sums.agreed) / static_cast<double>(sums.compared);
+      row.top1_agreement = static_cast<double>(sums.agreed) / static_cast<double>(sums.compared);
       row.kl = sums.kl / static_cast<double>(sums.compared);
     }
     if (measures("needle")) {

@@ -3,8 +3,8 @@
 // policies, stores and budgets, beside the full cache in f16.
 //
 // A window's first half is its prompt. Its second half follows in turns of 32 tokens, each row
-// attending to what the cache then holds; policies cut at each turn's end, those of prompts alone as
-// well (`reapplied`). Losses are of the second half.
+// attending to what the cache then holds; policies cut at each turn's end, those of prompts alone
+// as well (`reapplied`). Losses are of the second half.
 
 #include <cstdint>
 #include <functional>
@@ -34,7 +34,8 @@ struct CacheLabOptions {
     visit("budgets", self.budgets, "shares of the full cache's tokens, above 0, at most 1");
     visit("measures",
           self.measures,
-          "what to measure: perplexity, agreement (with the full cache: top-1 and KL), needle, speed");
+          "what to measure: perplexity, agreement (with the full cache: top-1 and KL), needle, "
+          "speed");
     visit("context", self.context, "tokens a window, 128 to the model's context, a multiple of 64");
     visit("chunks", self.chunks, "windows, 1 or more");
   }
@@ -59,8 +60,9 @@ struct CacheLabRow {
 // Called with steps done and steps in all, and what is being measured.
 using CacheLabProgress = std::function<void(int64_t, int64_t, const std::string&)>;
 
-// text: tokens of the text, at least chunks * context. Throws core::Error: too short; core::UsageError:
-// unknown policy, store, key or measure. A cell that cannot exist is a row with `skipped`.
+// text: tokens of the text, at least chunks * context. Throws core::Error: too short;
+// core::UsageError: unknown policy, store, key or measure. A cell that cannot exist is a row with
+// `skipped`.
 std::vector<CacheLabRow> cache_lab(const infer::LoadedModel& loaded,
                                    std::span<const int32_t> text,
                                    const CacheLabOptions& options,

@@ -24,9 +24,8 @@ void append_tokens(const model::Model& model,
   }
   const auto total = static_cast<int64_t>(tokens.size());
   for (int64_t first = 0; first < total;) {
-    const int64_t rows = std::min({std::max(chunk, sequence.rows_at_once()),
-                                   total - first,
-                                   sequence.rows_before_cut()});
+    const int64_t rows = std::min(
+        {std::max(chunk, sequence.rows_at_once()), total - first, sequence.rows_before_cut()});
     core::check(rows > 0, "a policy lets at least one row in");
     const auto part = tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(rows));
     kv::CachedAttention context(model.spec, rotation, {{&sequence, rows}});

@@ -11,8 +11,8 @@
 
 namespace adze::infer {
 
-// hidden [rows, hidden_size] of tokens first .. first + rows; of a prompt that a policy narrows, the
-// rows that are left, the last token's being the last
+// hidden [rows, hidden_size] of tokens first .. first + rows; of a prompt that a policy narrows,
+// the rows that are left, the last token's being the last
 using HiddenRows = std::function<void(int64_t first, const at::Tensor& hidden)>;
 
 // Throws core::Error for a token outside the vocabulary; the sequence is then unchanged. After

@@ -301,10 +301,10 @@ std::vector<Scheduler::Planned> Scheduler::plan() {
   int64_t budget = std::max(options_.step_rows, share);
   for (const SamplePtr& sample : running_) {
     const bool decodes = sample->pending() == 1 && sample->decoding;
-    const int64_t rows = std::min(
-        {sample->pending(),
-         std::max(decodes ? 1 : std::min(share, budget), sample->text->rows_at_once()),
-         sample->text->rows_before_cut()});
+    const int64_t rows =
+        std::min({sample->pending(),
+                  std::max(decodes ? 1 : std::min(share, budget), sample->text->rows_at_once()),
+                  sample->text->rows_before_cut()});
     budget -= decodes ? 0 : rows;
     if (rows > 0) {
       planned.push_back({sample.get(), rows, 0});

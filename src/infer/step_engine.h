@@ -78,8 +78,8 @@ class StepEngine {
     return std::nullopt;
   }
 
-  // A text whose prompt is `tokens`. It begins with as many of them as other texts of this choice have
-  // left in the cache, at most all but the last one; with none where `reuses` is false.
+  // A text whose prompt is `tokens`. It begins with as many of them as other texts of this choice
+  // have left in the cache, at most all but the last one; with none where `reuses` is false.
   virtual std::unique_ptr<CachedText> open(const CacheChoice& choice,
                                            std::span<const int32_t> tokens,
                                            bool reuses) = 0;

@@ -2,8 +2,8 @@
 // What evicting policies have in common: how many tokens of a slot may stay, when they are counted,
 // and the choice of the best ones.
 //
-// Tokens are counted when a prompt is in, then every 32 tokens. With an absolute limit a long prompt
-// is cut on its way, whenever the limit is passed by a fixed number of tokens.
+// Tokens are counted when a prompt is in, then every 32 tokens. With an absolute limit a long
+// prompt is cut on its way, whenever the limit is passed by a fixed number of tokens.
 
 #include <cstdint>
 #include <span>
@@ -14,9 +14,9 @@
 namespace adze::kv {
 
 struct Budget {
-  double keep = 1;     // share of the tokens seen that stays, in (0, 1]
-  int64_t tokens = 0;  // and at most so many; 0: no limit
-  int64_t sinks = 4;   // first tokens that always stay
+  double keep = 1;      // share of the tokens seen that stays, in (0, 1]
+  int64_t tokens = 0;   // and at most so many; 0: no limit
+  int64_t sinks = 4;    // first tokens that always stay
   int64_t recent = 32;  // last tokens that always stay
 
   void validate(std::string_view policy) const;  // throws InvalidOption
@@ -54,8 +54,8 @@ class BudgetPolicy : public KvPolicy {
   int64_t prompt_slack_;
 };
 
-// The columns of the `count` best tokens of each head: the first `sinks` and the last `recent`, then by
-// score [heads, length], of equal ones the earlier.
+// The columns of the `count` best tokens of each head: the first `sinks` and the last `recent`,
+// then by score [heads, length], of equal ones the earlier.
 Columns best_columns(std::span<const float> scores,
                      int64_t heads,
                      int64_t length,

@@ -133,10 +133,12 @@ std::vector<PolicyEntry>& policy_entries() {
           "window", "the first and the last tokens stay (attention sinks)", make_window_policy),
       make_policy_entry<H2oOptions>(
           "h2o", "the last tokens and those that received most attention", make_h2o_policy),
-      make_policy_entry<SnapKvOptions>(
-          "snapkv", "what the prompt's last tokens look at; answers stay whole", make_snapkv_policy),
-      make_policy_entry<PyramidKvOptions>(
-          "pyramidkv", "as snapkv, more in the first layers than in the last", make_pyramidkv_policy),
+      make_policy_entry<SnapKvOptions>("snapkv",
+                                       "what the prompt's last tokens look at; answers stay whole",
+                                       make_snapkv_policy),
+      make_policy_entry<PyramidKvOptions>("pyramidkv",
+                                          "as snapkv, more in the first layers than in the last",
+                                          make_pyramidkv_policy),
       make_policy_entry<TovaOptions>("tova", "what the newest token looks at", make_tova_policy),
       make_policy_entry<KnormOptions>("knorm", "tokens with short keys", make_knorm_policy),
       make_policy_entry<KeyDiffOptions>(

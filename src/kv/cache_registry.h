@@ -60,13 +60,12 @@ template <class Options>
 PolicyEntry make_policy_entry(std::string name,
                               std::string summary,
                               KvPolicyPtr (*make)(const Options&)) {
-  return {.name = std::move(name),
-          .summary = std::move(summary),
-          .defaults = option_defaults<Options>(),
-          .help = option_help<Options>(),
-          .make = [make](const nlohmann::json& values) {
-            return make(read_options<Options>(values));
-          }};
+  return {
+      .name = std::move(name),
+      .summary = std::move(summary),
+      .defaults = option_defaults<Options>(),
+      .help = option_help<Options>(),
+      .make = [make](const nlohmann::json& values) { return make(read_options<Options>(values)); }};
 }
 template <class Options>
 StoreEntry make_store_entry(std::string name,

@@ -53,7 +53,8 @@ std::vector<int64_t> CachedAttention::rows_left() const {
   return rows;
 }
 
-// Rotates a part's rows of heads to their positions: those in the text, or ranks from first_rank on.
+// Rotates a part's rows of heads to their positions: those in the text, or ranks from first_rank
+// on.
 void CachedAttention::rotate_rows(const kernels::RopeTable& table,
                                   const Part& part,
                                   int64_t first_rank,

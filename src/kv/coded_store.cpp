@@ -36,10 +36,7 @@ class CodedStore : public KvStore {
     codec_->make_side(key.data(), value.data(), slot.side.data());
   }
 
-  PageRef seal(PagePool& pool,
-               SlotPages& slot,
-               const PageRef& raw,
-               int64_t page) const override {
+  PageRef seal(PagePool& pool, SlotPages& slot, const PageRef& raw, int64_t page) const override {
     if (slot.side && slot.side.shared() && codec_->writes_side(page)) {
       slot.side = pool.copy(slot.side);
     }

@@ -50,8 +50,7 @@ class WindowPolicy : public BudgetPolicy {
   bool recomputable() const override { return options_.keep == 1; }
   // Without a share there is one rule for prompts and answers: the limit and a page.
   int64_t rows_before_cut(const PolicyState& state, const Place& place) const override {
-    return options_.keep < 1 ? BudgetPolicy::rows_before_cut(state, place)
-                             : limit() - place.cached;
+    return options_.keep < 1 ? BudgetPolicy::rows_before_cut(state, place) : limit() - place.cached;
   }
   bool cuts(const PolicyState& state, const Place& place) const override {
     return options_.keep < 1 ? BudgetPolicy::cuts(state, place) : place.cached >= limit();
@@ -131,7 +130,8 @@ std::vector<float> pooled(std::span<const float> votes, int64_t length, int64_t 
     for (int64_t token = 0; token < length; ++token) {
       const int64_t first = std::max<int64_t>(0, token - reach);
       const int64_t end = std::min(length, token + reach + 1);
-      result[static_cast<size_t>(head * length + token)] = *std::max_element(row + first, row + end);
+      result[static_cast<size_t>(head * length + token)] =
+          *std::max_element(row + first, row + end);
     }
   }
   return result;
@@ -164,8 +164,8 @@ class SnapKvPolicy : public ScoredPolicy {
 class PyramidKvPolicy : public SnapKvPolicy {
  public:
   explicit PyramidKvPolicy(const PyramidKvOptions& options)
-      : SnapKvPolicy(
-            fmt::format("{},beta={}", options_name("pyramidkv", options), options.beta), options),
+      : SnapKvPolicy(fmt::format("{},beta={}", options_name("pyramidkv", options), options.beta),
+                     options),
         beta_(options.beta) {}
 
   // The slots differ: the first one keeps almost twice the mean.
@@ -276,10 +276,18 @@ void WindowOptions::validate() const {
   require("window: window", static_cast<double>(window), 1, static_cast<double>(kMost));
   Budget{.keep = keep}.validate("window");
 }
-void H2oOptions::validate() const { Budget::validate("h2o"); }
-void TovaOptions::validate() const { Budget::validate("tova"); }
-void KnormOptions::validate() const { Budget::validate("knorm"); }
-void KeyDiffOptions::validate() const { Budget::validate("keydiff"); }
+void H2oOptions::validate() const {
+  Budget::validate("h2o");
+}
+void TovaOptions::validate() const {
+  Budget::validate("tova");
+}
+void KnormOptions::validate() const {
+  Budget::validate("knorm");
+}
+void KeyDiffOptions::validate() const {
+  Budget::validate("keydiff");
+}
 void SnapKvOptions::validate() const {
   Budget::validate("snapkv");
   require("snapkv: pool", static_cast<double>(pool), 1, 255);

@@ -32,8 +32,8 @@ struct H2oOptions : Budget {
 };
 KvPolicyPtr make_h2o_policy(const H2oOptions& options);
 
-// The prompt's last rows vote, votes spread to neighbours (maximum over `pool` tokens), once when the
-// prompt is in. Li et al., "SnapKV", arXiv:2404.14469, section 4.
+// The prompt's last rows vote, votes spread to neighbours (maximum over `pool` tokens), once when
+// the prompt is in. Li et al., "SnapKV", arXiv:2404.14469, section 4.
 struct SnapKvOptions : Budget {
   SnapKvOptions() : Budget{.keep = 0.5, .tokens = 0, .sinks = 0, .recent = 32} {}
   int64_t pool = 7;  // tokens whose votes are shared; odd

@@ -118,20 +118,19 @@ void KvStore::attend(std::span<const SequenceRows> sequences,
     for (const PageRef& page : slot.raw) {
       pointers.push_back(page.data());
     }
-    attention.push_back(
-        {.query = rows.query,
-         .output = rows.output,
-         .rows = rows.rows,
-         .first_rank = slot.length - rows.rows,
-         // An encoder's rows are all of one step: every page is somebody's own.
-         .pages = rows.bidirectional ? own : sealed,
-         .own_pages = own,
-         .first_visible = rows.first_visible,
-         .first_visible_head_stride = rows.first_visible_heads == 1 ? 0 : rows.rows,
-         .bidirectional = rows.bidirectional,
-         .first_pages = slot.unsealed_pages,
-         .side = slot.side ? slot.side.data() : nullptr,
-         .log_sum_exp = rows.log_sum_exp});
+    attention.push_back({.query = rows.query,
+                         .output = rows.output,
+                         .rows = rows.rows,
+                         .first_rank = slot.length - rows.rows,
+                         // An encoder's rows are all of one step: every page is somebody's own.
+                         .pages = rows.bidirectional ? own : sealed,
+                         .own_pages = own,
+                         .first_visible = rows.first_visible,
+                         .first_visible_head_stride = rows.first_visible_heads == 1 ? 0 : rows.rows,
+                         .bidirectional = rows.bidirectional,
+                         .first_pages = slot.unsealed_pages,
+                         .side = slot.side ? slot.side.data() : nullptr,
+                         .log_sum_exp = rows.log_sum_exp});
   }
   kernels::paged_attention({.shape = shape(),
                             .page_type = sealed_type(),
@@ -162,9 +161,8 @@ void KvStore::add_mass(const SlotPages& slot, const MassRows& rows, float* mass)
     std::vector<const std::byte*> pages;
     std::vector<kernels::PageType> types;
     for (int64_t page = 0; page < slot.num_pages(); ++page) {
-      pages.push_back(page < sealed
-                          ? slot.sealed[static_cast<size_t>(page)].data()
-                          : slot.raw[static_cast<size_t>(page - slot.first_raw)].data());
+      pages.push_back(page < sealed ? slot.sealed[static_cast<size_t>(page)].data()
+                                    : slot.raw[static_cast<size_t>(page - slot.first_raw)].data());
       types.push_back(page < sealed ? sealed_type() : raw_type());
     }
     std::vector<int32_t> begin_ranks;

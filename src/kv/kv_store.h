@@ -64,9 +64,9 @@ struct SequenceRows {
 
 // Rows whose attention to a slot's tokens is summed.
 struct MassRows {
-  const float* query;        // [rows, heads, head_dim], rotated
-  const float* log_sum_exp;  // [rows, heads]
-  const float* weights;      // [rows]; null: 1 each
+  const float* query;                  // [rows, heads, head_dim], rotated
+  const float* log_sum_exp;            // [rows, heads]
+  const float* weights;                // [rows]; null: 1 each
   std::span<const int32_t> end_ranks;  // row r sees ranks below end_ranks[r], its own the last
   int64_t window = 0;                  // and no positions before that; 0: all
   // Whether pages are read as these rows read them in this step; else in the form they have now.

@@ -1,7 +1,8 @@
 #pragma once
-// The last rows' queries of one layer, with what turns their scores into attention: for policies that
-// judge tokens by what the newest rows look at. A ring in one page of the pool: queries
-// [window, heads, head_dim] f16, then the logarithms of the sums of exponentials [window, heads] f32.
+// The last rows' queries of one layer, with what turns their scores into attention: for policies
+// that judge tokens by what the newest rows look at. A ring in one page of the pool: queries
+// [window, heads, head_dim] f16, then the logarithms of the sums of exponentials [window, heads]
+// f32.
 
 #include <cstdint>
 #include <vector>

@@ -53,8 +53,10 @@ void load_slot(core::StateReader& reader, PagePool& pool, const KvStore& store, 
   const auto most_raw = static_cast<size_t>(sealed ? 1 : store.first_pages());
   if (slot.length < 0 || stored != pages || slot.raw.size() > most_raw || sides.size() > 1 ||
       (!sealed && !slot.sealed.empty()) ||
-      (!slot.received.empty() && slot.received.size() % static_cast<size_t>(std::max<int64_t>(
-                                     slot.length * store.shape().kv_heads, 1)) != 0) ||
+      (!slot.received.empty() &&
+       slot.received.size() %
+               static_cast<size_t>(std::max<int64_t>(slot.length * store.shape().kv_heads, 1)) !=
+           0) ||
       (marks != 0 && marks != slot.length && marks != slot.length * store.shape().kv_heads)) {
     throw core::error("state",
                       "{}: expected pages and positions of {} tokens, got {} pages and {} "
@@ -365,8 +367,8 @@ int64_t Sequence::page_bytes() const {
 }
 
 int64_t Sequence::bytes() const {
-  auto total = page_bytes() + state_->bytes() +
-               static_cast<int64_t>(last_hidden_.size() * sizeof(float));
+  auto total =
+      page_bytes() + state_->bytes() + static_cast<int64_t>(last_hidden_.size() * sizeof(float));
   for (const SlotPages& slot : slots_) {
     total += static_cast<int64_t>(slot.positions.size() * sizeof(int32_t) +
                                   slot.received.size() * sizeof(float));
@@ -424,7 +426,8 @@ void Sequence::load(core::StateReader& reader) {
   for (RecentQueries& queries : loaded.queries_) {
     queries.load(reader, *pool_);
     const kernels::AttentionShape& shape = store_->shape();
-    if (queries.held() > 0 && (queries.heads() != shape.heads || queries.head_dim() != shape.head_dim)) {
+    if (queries.held() > 0 &&
+        (queries.heads() != shape.heads || queries.head_dim() != shape.head_dim)) {
       throw core::error("state", "{}: expected queries of this model", reader.source());
     }
   }

@@ -1,5 +1,5 @@
-// The four axes together: every store with every policy, with layers that own their keys and layers that
-// share them, over dense and packed weights, alone and in a batch.
+// The four axes together: every store with every policy, with layers that own their keys and layers
+// that share them, over dense and packed weights, alone and in a batch.
 
 #include <cmath>
 #include <numeric>
@@ -137,8 +137,9 @@ std::vector<Logits> run_together(const model::Model& model,
     std::vector<size_t> who;
     for (size_t i = 0; i < sequences.size(); ++i) {
       const int64_t left = (done[i] < kPrompt ? kPrompt : kPrompt + kAnswer) - done[i];
-      const int64_t chunk =
-          done[i] < kPrompt ? std::max<int64_t>(40 + static_cast<int64_t>(i), sequences[i].rows_at_once()) : 1;
+      const int64_t chunk = done[i] < kPrompt ? std::max<int64_t>(40 + static_cast<int64_t>(i),
+                                                                  sequences[i].rows_at_once())
+                                              : 1;
       const int64_t count = std::min({left, chunk, sequences[i].rows_before_cut()});
       if (left == 0) {
         continue;
@@ -164,13 +165,12 @@ std::vector<Logits> run_together(const model::Model& model,
       const auto first = static_cast<size_t>(done[i]);
       sequences[i].end_step(
           step[part].rows,
-          surprisals
-              ? infer::step_surprisals(
-                    model,
-                    sequences[i],
-                    std::span(tokens).subspan(first, static_cast<size_t>(step[part].rows)),
-                    hidden.narrow(0, end - step[part].rows, step[part].rows))
-              : std::vector<float>());
+          surprisals ? infer::step_surprisals(
+                           model,
+                           sequences[i],
+                           std::span(tokens).subspan(first, static_cast<size_t>(step[part].rows)),
+                           hidden.narrow(0, end - step[part].rows, step[part].rows))
+                     : std::vector<float>());
       done[i] += step[part].rows;
       if (done[i] >= kPrompt) {
         const at::Tensor logits = model::logits(model, hidden.narrow(0, end - 1, 1));

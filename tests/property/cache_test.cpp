@@ -38,8 +38,17 @@ std::vector<Setting> settings(const model::ModelSpec& spec) {
   std::vector<std::pair<std::string, kv::KvStorePtr>> stores = {
       {"sealed",
        kv::make_plain_store(kernels::PageType::kF32, kernels::PageType::kF16, shape_of(spec))}};
-  for (const char* name : {"f32", "f16", "bf16", "int8", "int4", "kivi", "kivi:bits=2",
-                           "deco:bits=4", "deco:bits=2", "deco:bits=3,form=a", "deco:form=b"}) {
+  for (const char* name : {"f32",
+                           "f16",
+                           "bf16",
+                           "int8",
+                           "int4",
+                           "kivi",
+                           "kivi:bits=2",
+                           "deco:bits=4",
+                           "deco:bits=2",
+                           "deco:bits=3,form=a",
+                           "deco:form=b"}) {
     stores.emplace_back(name, kv::make_store(name, spec));
   }
   std::vector<std::pair<std::string, kv::KvPolicyPtr>> policies;
@@ -249,7 +258,8 @@ TEST_F(CacheTest, SavedSequencesGoOnWithEqualBits) {
 }
 
 TEST_F(CacheTest, DamagedSavesAreRefusedAndChangeNothing) {
-  const Setting setting{"", kv::make_store("f16", spec_), kv::make_policy("window:sinks=0,window=1")};
+  const Setting setting{
+      "", kv::make_store("f16", spec_), kv::make_policy("window:sinks=0,window=1")};
   kv::Sequence sequence = new_sequence(setting);
   append(sequence, model::random_tokens(70, spec_.vocab_size, 11), 1000);
   core::StateWriter writer;

@@ -169,10 +169,8 @@ std::vector<Rows> hand_example(const Sources& sources, const std::vector<int64_t
   spec.kv_source = sources;
   kv::PagePool pool(1 << 20);
   kv::Rotation rotation(spec, spec.context_length);
-  kv::Sequence sequence(pool,
-                        kv::make_store("f32", spec),
-                        kv::make_policy("full"),
-                        kv::make_cache_layout(spec));
+  kv::Sequence sequence(
+      pool, kv::make_store("f32", spec), kv::make_policy("full"), kv::make_cache_layout(spec));
   std::vector<Rows> after(2);
   int64_t token = 0;
   for (const int64_t count : steps) {
@@ -437,7 +435,10 @@ TEST(KvSharing, AnOwnersKeysChangeItsGroupAndWhatFollows) {  // [05 §6.7]
   const auto record = [&](const model::Model& which) {
     kv::PagePool pool(1 << 24);
     kv::Rotation rotation(which.spec, 64);
-    kv::Sequence sequence(pool, kv::make_store("f32", which.spec), kv::make_policy("full"), kv::make_cache_layout(which.spec));
+    kv::Sequence sequence(pool,
+                          kv::make_store("f32", which.spec),
+                          kv::make_policy("full"),
+                          kv::make_cache_layout(which.spec));
     kv::CachedAttention attention(which.spec, rotation, {{&sequence, 40}});
     Recording context(attention);
     model::forward(which, model::TokenRows{{tokens.begin(), tokens.end()}, {0, 40}}, context);
@@ -497,7 +498,8 @@ TEST(KvSharing, AllocatedBytesAreThoseOfThePapersTable) {  // [05 §6.5]
     const auto owners = static_cast<int64_t>(spec.owning_layers().size());
     kv::PagePool pool(int64_t{1} << 28);
     kv::Rotation rotation(spec, spec.context_length);
-    kv::Sequence sequence(pool, kv::make_store("f16", spec), kv::make_policy("full"), kv::make_cache_layout(spec));
+    kv::Sequence sequence(
+        pool, kv::make_store("f16", spec), kv::make_policy("full"), kv::make_cache_layout(spec));
     const auto step = [&](int64_t rows) {
       kv::CachedAttention attention(spec, rotation, {{&sequence, rows}});
       at::Tensor query = tensor::empty_floats(rows, row.heads * row.head_dim);

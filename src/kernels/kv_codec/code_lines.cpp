@@ -101,11 +101,8 @@ HWY_INLINE Vector code_floats(const uint8_t* codes) {
   return hn::ConvertTo(kFloats, hn::PromoteTo(integers, hn::LoadU(bytes, codes)));
 }
 
-void lines(int64_t bits,
-           const std::byte* lines,
-           const uint16_t* scales,
-           int64_t count,
-           float* numbers) {
+void lines(
+    int64_t bits, const std::byte* lines, const uint16_t* scales, int64_t count, float* numbers) {
   constexpr int64_t kPairs = 32;  // scales and zeros that are converted together
   const hn::Rebind<hwy::float16_t, Floats> halves;
   HWY_ALIGN float pairs[2 * kPairs];
@@ -219,11 +216,8 @@ void unpack_line(int64_t bits, const std::byte* line, uint8_t* codes) {
   with_bits(bits, [&](auto width) { unpack<width.value>(line, codes); });
 }
 
-void decode_lines(int64_t bits,
-                  const std::byte* lines,
-                  const uint16_t* scales,
-                  int64_t count,
-                  float* numbers) {
+void decode_lines(
+    int64_t bits, const std::byte* lines, const uint16_t* scales, int64_t count, float* numbers) {
   HWY_DYNAMIC_DISPATCH(lines)(bits, lines, scales, count, numbers);
 }
 

@@ -40,7 +40,7 @@ class HeadPartsCodec : public PageCodec {
   }
 
  protected:
-  virtual void encode_keys(const float* keys, std::byte* part) const = 0;     // [head_dim, 32]
+  virtual void encode_keys(const float* keys, std::byte* part) const = 0;      // [head_dim, 32]
   virtual void encode_values(const float* values, std::byte* part) const = 0;  // [32, head_dim]
   int64_t head_dim() const { return head_dim_; }
 
@@ -79,17 +79,14 @@ class KiviCodec : public HeadPartsCodec {
 
  private:
   void decode(const std::byte* part, float* numbers) const {
-    const auto* scales =
-        reinterpret_cast<const uint16_t*>(part + head_dim() * line_bytes(bits_));
+    const auto* scales = reinterpret_cast<const uint16_t*>(part + head_dim() * line_bytes(bits_));
     decode_lines(bits_, part, scales, head_dim(), numbers);
   }
   void encode_lines(const float* numbers, std::byte* part) const {
     auto* scales = reinterpret_cast<uint16_t*>(part + head_dim() * line_bytes(bits_));
     for (int64_t line = 0; line < head_dim(); ++line) {
-      encode_line(bits_,
-                  numbers + line * kLineCodes,
-                  scales + 2 * line,
-                  part + line * line_bytes(bits_));
+      encode_line(
+          bits_, numbers + line * kLineCodes, scales + 2 * line, part + line * line_bytes(bits_));
     }
   }
 
@@ -100,8 +97,7 @@ class KiviCodec : public HeadPartsCodec {
 class Int4Codec : public HeadPartsCodec {
  public:
   Int4Codec(int64_t kv_heads, int64_t head_dim)
-      : HeadPartsCodec(
-            kv_heads, head_dim, head_dim * line_bytes(kBits) + 2 * kPageTokens * 2) {}
+      : HeadPartsCodec(kv_heads, head_dim, head_dim * line_bytes(kBits) + 2 * kPageTokens * 2) {}
 
   void decode_keys(const std::byte* page,
                    int64_t /*number*/,
@@ -133,11 +129,8 @@ class Int4Codec : public HeadPartsCodec {
           scales[2 * line] = halves(part)[token];
           scales[2 * line + 1] = halves(part)[kPageTokens + token];
         }
-        decode_lines(kBits,
-                     part + first * line_bytes(kBits),
-                     scales,
-                     count,
-                     values + first * kLineCodes);
+        decode_lines(
+            kBits, part + first * line_bytes(kBits), scales, count, values + first * kLineCodes);
       }
       return;
     }
@@ -155,12 +148,16 @@ class Int4Codec : public HeadPartsCodec {
 
  protected:
   void encode_keys(const float* keys, std::byte* part) const override {
-    encode_part(part, [&](int64_t token, int64_t dim) { return keys[dim * kPageTokens + token]; },
-                [&](int64_t token, int64_t dim) { return dim * kPageTokens + token; });
+    encode_part(
+        part,
+        [&](int64_t token, int64_t dim) { return keys[dim * kPageTokens + token]; },
+        [&](int64_t token, int64_t dim) { return dim * kPageTokens + token; });
   }
   void encode_values(const float* values, std::byte* part) const override {
-    encode_part(part, [&](int64_t token, int64_t dim) { return values[token * head_dim() + dim]; },
-                [&](int64_t token, int64_t dim) { return token * head_dim() + dim; });
+    encode_part(
+        part,
+        [&](int64_t token, int64_t dim) { return values[token * head_dim() + dim]; },
+        [&](int64_t token, int64_t dim) { return token * head_dim() + dim; });
   }
 
  private:
@@ -194,8 +191,7 @@ class Int4Codec : public HeadPartsCodec {
       float zero;
       read_scale(part, token, scale, zero);
       for (int64_t dim = 0; dim < head_dim(); ++dim) {
-        const float code =
-            scale > 0 ? std::nearbyint((number(token, dim) - zero) / scale) : 0.0F;
+        const float code = scale > 0 ? std::nearbyint((number(token, dim) - zero) / scale) : 0.0F;
         codes[static_cast<size_t>(place(token, dim))] =
             code > 0 ? static_cast<uint8_t>(std::min(code, kSteps)) : uint8_t{0};
       }

@@ -95,7 +95,8 @@ class MirrorCodec : public PageCodec {
   int64_t page_bytes() const override { return 2 * kv_heads_ * kPageTokens * head_dim_ * 4; }
   int64_t side_bytes() const override { return 64; }
   const std::byte* address(const std::byte* page, int64_t kv_head, PagePart part) const override {
-    return page + (kv_head + (part == PagePart::kKey ? 0 : kv_heads_)) * kPageTokens * head_dim_ * 4;
+    return page +
+           (kv_head + (part == PagePart::kKey ? 0 : kv_heads_)) * kPageTokens * head_dim_ * 4;
   }
   void encode(const float* key,
               const float* value,
@@ -188,8 +189,8 @@ struct CodedCache {
     for (int64_t page = 0; page < pages; ++page) {
       const auto key = random_numbers(kPageTokens * width, static_cast<uint64_t>(2 * page));
       const auto value = random_numbers(kPageTokens * width, static_cast<uint64_t>(2 * page + 1));
-      auto& plain = storage.emplace_back(
-          static_cast<size_t>(attention_page_bytes(shape, PageType::kF16)));
+      auto& plain =
+          storage.emplace_back(static_cast<size_t>(attention_page_bytes(shape, PageType::kF16)));
       write_page_tokens(
           shape, PageType::kF16, key.data(), value.data(), 0, kPageTokens, plain.data());
       raw.push_back(plain.data());
@@ -197,8 +198,7 @@ struct CodedCache {
       for (int64_t head = 0; head < shape.kv_heads; ++head) {
         std::vector<float> k(static_cast<size_t>(kPageTokens * shape.head_dim));
         std::vector<float> v(k.size());
-        read_page_head(
-            shape, PageType::kF16, raw.back(), head, kPageTokens, k.data(), v.data());
+        read_page_head(shape, PageType::kF16, raw.back(), head, kPageTokens, k.data(), v.data());
         by_head[0].insert(by_head[0].end(), k.begin(), k.end());
         by_head[1].insert(by_head[1].end(), v.begin(), v.end());
       }

@@ -1,5 +1,5 @@
-// How much rows attend to each token: one product of queries with a page's keys, and the weights that
-// the rows' sums of exponentials make of it. No row's scores outlive a page.
+// How much rows attend to each token: one product of queries with a page's keys, and the weights
+// that the rows' sums of exponentials make of it. No row's scores outlive a page.
 
 #include <algorithm>
 #include <vector>
@@ -34,7 +34,10 @@ struct Buffers {
   std::vector<float> spare;
 };
 
-void gather(const PagedAttention& attention, const AttentionMass& mass, int64_t kv_head, Buffers& buffers) {
+void gather(const PagedAttention& attention,
+            const AttentionMass& mass,
+            int64_t kv_head,
+            Buffers& buffers) {
   const AttentionShape& shape = attention.shape;
   const int64_t group = shape.heads / shape.kv_heads;
   const int64_t count = mass.rows * group;
@@ -60,8 +63,7 @@ bool load_keys(const PagedAttention& attention,
                Buffers& buffers) {
   const int64_t head_dim = attention.shape.head_dim;
   if (page.type == PageType::kCoded) {
-    return decode_key_tile(
-        attention, page, kv_head, buffers.tile.data(), buffers.spare.data());
+    return decode_key_tile(attention, page, kv_head, buffers.tile.data(), buffers.spare.data());
   }
   with_elements(attention.shape,
                 page,

@@ -1,5 +1,5 @@
-// The product of both attention kernels: rows of f32 times a panel of 16 or 32 lanes, summed over its
-// depth in rising order. Include after <hwy/foreach_target.h>.
+// The product of both attention kernels: rows of f32 times a panel of 16 or 32 lanes, summed over
+// its depth in rising order. Include after <hwy/foreach_target.h>.
 
 #if defined(ADZE_KERNELS_ATTENTION_MULTIPLY_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef ADZE_KERNELS_ATTENTION_MULTIPLY_INL_H

@@ -181,8 +181,7 @@ void reference_row(const PagedAttention& attention,
   std::vector<float> key(static_cast<size_t>(shape.head_dim));
   double largest = -INFINITY;
   for (int64_t rank = begin; rank < end; ++rank) {
-    get_any(
-        attention, page_at(rank), PagePart::kKey, kv_head, rank % kPageTokens, key.data());
+    get_any(attention, page_at(rank), PagePart::kKey, kv_head, rank % kPageTokens, key.data());
     if (attention.key_rotation.cosine != nullptr) {
       rotate_key(attention.key_rotation, shape.head_dim, rank, key.data());
     }
@@ -205,8 +204,7 @@ void reference_row(const PagedAttention& attention,
   }
   std::vector<double> sums(static_cast<size_t>(shape.head_dim), 0.0);
   for (int64_t rank = begin; rank < end; ++rank) {
-    get_any(
-        attention, page_at(rank), PagePart::kValue, kv_head, rank % kPageTokens, key.data());
+    get_any(attention, page_at(rank), PagePart::kValue, kv_head, rank % kPageTokens, key.data());
     for (size_t dim = 0; dim < sums.size(); ++dim) {
       sums[dim] += weights[static_cast<size_t>(rank - begin)] * static_cast<double>(key[dim]);
     }
@@ -300,8 +298,9 @@ void attention_mass_reference(const PagedAttention& attention, const AttentionMa
       }
       double sum = 0;
       for (int64_t row = 0; row < mass.rows; ++row) {
-        const int64_t begin = 
-              mass.begin_ranks == nullptr ? 0 : mass.begin_ranks[kv_head * mass.begin_head_stride + row];
+        const int64_t begin = mass.begin_ranks == nullptr
+                                  ? 0
+                                  : mass.begin_ranks[kv_head * mass.begin_head_stride + row];
         for (int64_t member = 0; rank >= begin && rank < mass.end_ranks[row] && member < group;
              ++member) {
           const int64_t head = row * shape.heads + kv_head * group + member;

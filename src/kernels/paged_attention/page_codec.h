@@ -60,8 +60,8 @@ class PageCodec {
                                  int64_t /*rows*/,
                                  const float* /*sums*/,
                                  float* /*result*/) const {}
-  // keys [head_dim, 32] of which `coded` are the coded ones: for keys that have to be rotated, and for
-  // packing anew.
+  // keys [head_dim, 32] of which `coded` are the coded ones: for keys that have to be rotated, and
+  // for packing anew.
   virtual void keys_from_basis(const std::byte* /*side*/,
                                int64_t /*kv_head*/,
                                const float* /*coded*/,

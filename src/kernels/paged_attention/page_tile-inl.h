@@ -9,8 +9,8 @@
 
 #include <hwy/contrib/math/math-inl.h>
 
-#include "kernels/paged_attention/paged_attention.h"
 #include "kernels/paged_attention/multiply-inl.h"
+#include "kernels/paged_attention/paged_attention.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
@@ -31,7 +31,10 @@ HWY_INLINE void convert(const Element* source, int64_t count, float* target) {
 }
 
 // key tile [head_dim, 32] of page `page`, rotated to its ranks.
-HWY_INLINE void rotate_tile(const KeyRotation& rotation, int64_t head_dim, int64_t page, float* key) {
+HWY_INLINE void rotate_tile(const KeyRotation& rotation,
+                            int64_t head_dim,
+                            int64_t page,
+                            float* key) {
   const int64_t half = head_dim / 2;
   for (int64_t i = 0; i < half; ++i) {
     const int64_t place = (page * half + i) * kPageTokens;
@@ -48,8 +51,8 @@ HWY_INLINE void rotate_tile(const KeyRotation& rotation, int64_t head_dim, int64
   }
 }
 
-// Calls body(pointer to the elements of one kv head's keys or values in a page of a plain type, their
-// 32 scales or null).
+// Calls body(pointer to the elements of one kv head's keys or values in a page of a plain type,
+// their 32 scales or null).
 template <class Body>
 HWY_INLINE void with_elements(const AttentionShape& shape,
                               const PageSource& page,

@@ -101,13 +101,13 @@ HWY_INLINE void merge(RowState& state,
 
 // Buffers of a thread. m = row * group + head within the group.
 struct Workspace {
-  std::vector<float> query;         // [m, head_dim], scaled
-  std::vector<float> coded_query;   // the same in the basis of coded pages; empty: it is the model's
-  std::vector<float> scores;        // [m, kAttentionBlockTokens]
-  std::vector<float> block_values;  // [m, head_dim]
-  std::vector<float> coded_values;  // [m, head_dim], of coded pages in their basis
+  std::vector<float> query;        // [m, head_dim], scaled
+  std::vector<float> coded_query;  // the same in the basis of coded pages; empty: it is the model's
+  std::vector<float> scores;       // [m, kAttentionBlockTokens]
+  std::vector<float> block_values;     // [m, head_dim]
+  std::vector<float> coded_values;     // [m, head_dim], of coded pages in their basis
   std::vector<float> values_of_basis;  // these brought back
-  std::vector<float> values;        // [m, head_dim]
+  std::vector<float> values;           // [m, head_dim]
   std::vector<RowState> block_states;
   std::vector<RowState> states;
   std::vector<float> tile;   // one page of one head as f32: key or value
@@ -216,20 +216,16 @@ const std::byte* address_of(const Tile& tile, int64_t page, PagePart part) {
     return tile.attention.codec->address(source.bytes, tile.kv_head, part);
   }
   const std::byte* address = nullptr;
-  with_elements(tile.attention.shape,
-                source,
-                tile.kv_head,
-                part,
-                [&](const auto* elements, const float*) {
-                  address = reinterpret_cast<const std::byte*>(elements);
-                });
+  with_elements(
+      tile.attention.shape, source, tile.kv_head, part, [&](const auto* elements, const float*) {
+        address = reinterpret_cast<const std::byte*>(elements);
+      });
   return address;
 }
 
 // Brings a head's part of a coded page, which begins at `address`, into the cache.
 HWY_INLINE void fetch_part(const Tile& tile, const std::byte* address) {
-  const int64_t bytes =
-      tile.attention.codec->page_bytes() / (2 * tile.attention.shape.kv_heads);
+  const int64_t bytes = tile.attention.codec->page_bytes() / (2 * tile.attention.shape.kv_heads);
   for (int64_t byte = 0; byte < bytes; byte += 64) {
     fetch_ahead(address + byte);
   }
@@ -259,27 +255,25 @@ void score_page(
     fetch_part(tile, next);
     const bool in_basis = decode_key_tile(
         tile.attention, source, tile.kv_head, workspace.tile.data(), workspace.spare.data());
-    return multiply_keys(std::false_type(),
-                         in_basis ? workspace.coded_query.data() : query,
-                         workspace.tile.data());
+    return multiply_keys(
+        std::false_type(), in_basis ? workspace.coded_query.data() : query, workspace.tile.data());
   }
   const float* token_scales = nullptr;
-  with_elements(
-      tile.attention.shape,
-      source,
-      tile.kv_head,
-      PagePart::kKey,
-      [&](const auto* key, const float* scales) HWY_ATTR {
-        token_scales = scales;
-        if (tile.m() < kConvertRows && rotation.cosine == nullptr) {
-          return multiply_keys(std::true_type(), query, key);
-        }
-        convert(key, head_dim * kPageTokens, workspace.tile.data());
-        if (rotation.cosine != nullptr) {
-          rotate_tile(rotation, head_dim, page, workspace.tile.data());
-        }
-        multiply_keys(std::false_type(), query, workspace.tile.data());
-      });
+  with_elements(tile.attention.shape,
+                source,
+                tile.kv_head,
+                PagePart::kKey,
+                [&](const auto* key, const float* scales) HWY_ATTR {
+                  token_scales = scales;
+                  if (tile.m() < kConvertRows && rotation.cosine == nullptr) {
+                    return multiply_keys(std::true_type(), query, key);
+                  }
+                  convert(key, head_dim * kPageTokens, workspace.tile.data());
+                  if (rotation.cosine != nullptr) {
+                    rotate_tile(rotation, head_dim, page, workspace.tile.data());
+                  }
+                  multiply_keys(std::false_type(), query, workspace.tile.data());
+                });
   if (token_scales != nullptr) {
     scale_tokens(tile.m(), token_scales, scores);
   }
@@ -320,8 +314,7 @@ void weigh_page(const Tile& tile,
   if (source.type == PageType::kCoded) {
     const PageCodec& codec = *tile.attention.codec;
     fetch_part(tile, next);
-    codec.decode_values(
-        source.bytes, page, source.side, tile.kv_head, workspace.tile.data());
+    codec.decode_values(source.bytes, page, source.side, tile.kv_head, workspace.tile.data());
     return multiply_values(
         std::false_type(), workspace.tile.data() + first * head_dim, codec.changes_values());
   }
@@ -331,8 +324,7 @@ void weigh_page(const Tile& tile,
                 PagePart::kValue,
                 [&](const auto* value, const float* scales) HWY_ATTR {
                   if (scales != nullptr) {  // nobody needs the weights themselves any more
-                    scale_tokens(
-                        tile.m(), scales, workspace.scores.data() + place * kPageTokens);
+                    scale_tokens(tile.m(), scales, workspace.scores.data() + place * kPageTokens);
                   }
                   if (tile.m() < kConvertRows) {
                     return multiply_values(std::true_type(), value + first * head_dim, false);

@@ -65,7 +65,8 @@ struct AttentionSequence {
   // Rows of pages below this number read every page in own_pages: nothing was sealed yet.
   int64_t first_pages = 0;
   const std::byte* side = nullptr;  // of pages that a codec reads
-  // Natural logarithm of the sum of exp(score) over what a row sees [rows, heads]; null: not wanted.
+  // Natural logarithm of the sum of exp(score) over what a row sees [rows, heads]; null: not
+  // wanted.
   float* log_sum_exp = nullptr;
 };
 
@@ -73,8 +74,8 @@ struct PagedAttention {
   AttentionShape shape;
   PageType page_type;
   PageType own_page_type;
-  KeyRotation key_rotation;           // null pointers: keys are stored rotated
-  const PageCodec* codec = nullptr;   // of pages of type kCoded
+  KeyRotation key_rotation;          // null pointers: keys are stored rotated
+  const PageCodec* codec = nullptr;  // of pages of type kCoded
 };
 
 // Bytes of one page.
@@ -121,10 +122,10 @@ void paged_attention(const PagedAttention& attention, std::span<const AttentionS
 // How much rows attend to each token: for a kv head, the mean over its group's query heads of
 // attention, times the row's weight, summed over the rows.
 struct AttentionMass {
-  const float* query;          // [rows, heads, head_dim], rotated
-  const float* log_sum_exp;    // [rows, heads], as paged_attention gives it
-  const float* row_weights;    // [rows]; null: 1 each
-  const int32_t* end_ranks;    // [rows]: row r sees ranks below end_ranks[r]
+  const float* query;        // [rows, heads, head_dim], rotated
+  const float* log_sum_exp;  // [rows, heads], as paged_attention gives it
+  const float* row_weights;  // [rows]; null: 1 each
+  const int32_t* end_ranks;  // [rows]: row r sees ranks below end_ranks[r]
   // And not below begin_ranks[r]; those of kv head h are at begin_ranks + h * stride. Null: 0.
   const int32_t* begin_ranks = nullptr;
   int64_t begin_head_stride = 0;
@@ -132,8 +133,8 @@ struct AttentionMass {
   const std::byte* const* pages;  // by page number, as they are now
   const PageType* page_types;     // likewise
   const std::byte* side = nullptr;
-  int64_t tokens;              // columns of `mass`
-  float* mass;                 // [kv_heads, tokens], added to
+  int64_t tokens;  // columns of `mass`
+  float* mass;     // [kv_heads, tokens], added to
 };
 // Never stores a row's scores beyond one page. Bits depend on what the rows and tokens are, not on
 // threads. Costs a query-key product: rows * heads * tokens * head_dim multiply-adds.

@@ -1,12 +1,12 @@
 #pragma once
 // A cache of 2 to 8 bits: Liu et al., "Unlocking data-free low-bit quantization with matrix
-// decomposition for KV cache compression" (DecoQuant), arXiv:2405.12591. Keys and values are a large
-// factor, which is rounded, times a small one, which is exact and takes the wide ranges.
+// decomposition for KV cache compression" (DecoQuant), arXiv:2405.12591. Keys and values are a
+// large factor, which is rounded, times a small one, which is exact and takes the wide ranges.
 //
 // Form `plus` is the one to use. Its small factor is fixed from a slot's first 256 tokens: for keys
-// the spread of each channel and the radius of its rotary pair, for values a Hadamard matrix, a mean
-// and spreads. Channels of keys that matter more get more bits. README.md has the reasons and the
-// measurements; forms `a` and `b` are the paper's two, page by page, for comparison.
+// the spread of each channel and the radius of its rotary pair, for values a Hadamard matrix, a
+// mean and spreads. Channels of keys that matter more get more bits. README.md has the reasons and
+// the measurements; forms `a` and `b` are the paper's two, page by page, for comparison.
 
 #include <cstdint>
 #include <memory>
@@ -48,7 +48,9 @@ float symmetric_step(std::span<const float> numbers, int64_t bits);
 
 // Bits of each channel: everyone starts with the fewest, then whoever gains most gets more, until
 // `total` is spent (§2.8 step 5). importance: energy of a channel's rounding error, relatively.
-std::vector<int64_t> allocate_bits(std::span<const double> importance, int64_t fewest, int64_t total);
+std::vector<int64_t> allocate_bits(std::span<const double> importance,
+                                   int64_t fewest,
+                                   int64_t total);
 
 std::shared_ptr<const kernels::PageCodec> make_plus_codec(int64_t kv_heads,
                                                           int64_t head_dim,

@@ -41,7 +41,8 @@ double example_error(int64_t bits) {
       for (size_t column = 0; column < 2; ++column) {
         double sum = 0;
         for (size_t k = 0; k < 2; ++k) {
-          sum += step * std::nearbyint(parts.large[2 * row + k] / step) * parts.small[2 * k + column];
+          sum +=
+              step * std::nearbyint(parts.large[2 * row + k] / step) * parts.small[2 * k + column];
         }
         error += (sum - kExample[2 * row + column]) * (sum - kExample[2 * row + column]);
       }

@@ -1,6 +1,6 @@
-// The paper's forms, page by page. Form a cuts a token's channels, all heads together, into chunks of m:
-// X [32 * channels / m, m], a step a token. Form b takes channels as rows: X [channels, 32], a step a
-// channel. Large factors are rounded, small ones kept in f16 [10 §2.3].
+// The paper's forms, page by page. Form a cuts a token's channels, all heads together, into chunks
+// of m: X [32 * channels / m, m], a step a token. Form b takes channels as rows: X [channels, 32],
+// a step a channel. Large factors are rounded, small ones kept in f16 [10 §2.3].
 
 #include <algorithm>
 #include <cmath>
@@ -20,7 +20,8 @@ using kernels::kPageTokens;
 using kernels::line_bytes;
 using kernels::PagePart;
 
-// Eigenvalues (falling) and eigenvectors (columns) of a symmetric matrix [m, m], by Jacobi's rotations.
+// Eigenvalues (falling) and eigenvectors (columns) of a symmetric matrix [m, m], by Jacobi's
+// rotations.
 void eigen(std::vector<double>& matrix, std::vector<double>& vectors, int64_t m) {
   const auto at = [m](int64_t row, int64_t column) {
     return static_cast<size_t>(row * m + column);
@@ -73,7 +74,8 @@ class PaperCodec : public kernels::PageCodec {
         m_(transposed ? kPageTokens : chunk),
         rows_(kPageTokens * channels_ / m_),
         steps_(transposed ? channels_ : kPageTokens) {
-    core::check(transposed || channels_ % m_ == 0, "chunks that divide ", channels_, " channels, got ", m_);
+    core::check(
+        transposed || channels_ % m_ == 0, "chunks that divide ", channels_, " channels, got ", m_);
   }
 
   int64_t page_bytes() const override { return 2 * part_bytes(); }
@@ -155,8 +157,7 @@ class PaperCodec : public kernels::PageCodec {
       }
     }
     for (int64_t line = 0; line < rows_ * m_ / kLineCodes; ++line) {
-      kernels::pack_line(
-          bits_, codes.data() + line * kLineCodes, part + line * line_bytes(bits_));
+      kernels::pack_line(bits_, codes.data() + line * kLineCodes, part + line * line_bytes(bits_));
     }
   }
 
@@ -167,7 +168,8 @@ class PaperCodec : public kernels::PageCodec {
     const auto most = static_cast<float>((1 << (bits_ - 1)) - 1);
     std::vector<uint8_t> codes(static_cast<size_t>(rows_ * m_));
     for (int64_t line = 0; line < rows_ * m_ / kLineCodes; ++line) {
-      kernels::unpack_line(bits_, part + line * line_bytes(bits_), codes.data() + line * kLineCodes);
+      kernels::unpack_line(
+          bits_, part + line * line_bytes(bits_), codes.data() + line * kLineCodes);
     }
     std::vector<float> factor(static_cast<size_t>(m_ * m_));
     for (size_t i = 0; i < factor.size(); ++i) {
@@ -241,8 +243,8 @@ Decomposition decompose(std::span<const double> matrix, int64_t rows, int64_t m)
     for (int64_t row = 0; extends && row < rows; ++row) {
       double sum = 0;
       for (int64_t i = 0; i < m; ++i) {
-        sum += matrix[static_cast<size_t>(row * m + i)] *
-               vectors[static_cast<size_t>(i * m + column)];
+        sum +=
+            matrix[static_cast<size_t>(row * m + i)] * vectors[static_cast<size_t>(i * m + column)];
       }
       result.large[static_cast<size_t>(row * m + k)] = sum / root;
     }

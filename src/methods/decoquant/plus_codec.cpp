@@ -1,9 +1,11 @@
 // Form `plus`. One kv head of a page:
 //   keys    head_dim lines of 32 tokens, channels in the order of their width, each with an 8-bit
 //           scale and an 8-bit zero
-//   values  32 * head_dim numbers as lines of 32, in the basis of the Hadamard matrix; a scale and a
+//   values  32 * head_dim numbers as lines of 32, in the basis of the Hadamard matrix; a scale and
+//   a
 //           zero a channel
-// scale = spread * 2^((code - 128) / 16), zero = unit * code: spreads and units are the side data's.
+// scale = spread * 2^((code - 128) / 16), zero = unit * code: spreads and units are the side
+// data's.
 
 #include <algorithm>
 #include <cmath>
@@ -28,7 +30,7 @@ using kernels::PagePart;
 constexpr int64_t kFirstPages = 8;  // 256 tokens
 constexpr int64_t kSinks = 4;
 constexpr int64_t kMostHeadDim = 256;  // a channel's number fits a byte
-constexpr float kValueUnits = 16;  // steps of a zero in a spread
+constexpr float kValueUnits = 16;      // steps of a zero in a spread
 constexpr float kLeastSpread = 1.0F / (1 << 14);
 
 struct Group {  // of codes: channels of one width follow one another
@@ -42,11 +44,11 @@ struct HeadSide {
   float* key_spread;  // in the order of the lines
   float* key_unit;
   float* value_spread;
-  float* value_mean;      // in the basis of the values
-  uint16_t* sink_key;     // [kSinks, head_dim] f16
-  uint16_t* sink_value;   // likewise, in the basis of the values
-  uint8_t* key_channel;   // of each line
-  Group* group;           // [kMostGroups]; unused ones hold 0 bits
+  float* value_mean;     // in the basis of the values
+  uint16_t* sink_key;    // [kSinks, head_dim] f16
+  uint16_t* sink_value;  // likewise, in the basis of the values
+  uint8_t* key_channel;  // of each line
+  Group* group;          // [kMostGroups]; unused ones hold 0 bits
 
   static int64_t bytes(int64_t head_dim) {
     return head_dim * static_cast<int64_t>(4 * sizeof(float) + 2 * kSinks * sizeof(uint16_t) + 1) +
@@ -84,8 +86,8 @@ const ScaleTable& scales() {
   return table;
 }
 
-// The orthonormal Hadamard matrix of the largest power of two that divides head_dim, block by block;
-// its own inverse.
+// The orthonormal Hadamard matrix of the largest power of two that divides head_dim, block by
+// block; its own inverse.
 void hadamard(float* row, int64_t head_dim) {
   const int64_t size = head_dim & -head_dim;
   const float scale = 1 / std::sqrt(static_cast<float>(size));
@@ -116,7 +118,8 @@ std::vector<float> spreads(std::span<const float> numbers, int64_t head_dim) {
       double sum = 0;
       double squares = 0;
       for (int64_t token = page * kPageTokens; token < (page + 1) * kPageTokens; ++token) {
-        const double number = static_cast<double>(numbers[static_cast<size_t>(token * head_dim + dim)]);
+        const double number =
+            static_cast<double>(numbers[static_cast<size_t>(token * head_dim + dim)]);
         sum += number;
         squares += number * number;
       }
@@ -155,8 +158,7 @@ Line encode_between(const float* numbers,
   const double wanted = std::max((high - least) / levels, 1e-8);
   const double octaves = 16 * std::log2(wanted / static_cast<double>(spread)) + 128;
   const double scale = rounded(contains ? std::ceil(octaves) : octaves, 0, 255);
-  const double step =
-      static_cast<double>(spread * scales().factor[static_cast<size_t>(scale)]);
+  const double step = static_cast<double>(spread * scales().factor[static_cast<size_t>(scale)]);
   Line line{static_cast<uint8_t>(scale), static_cast<uint8_t>(static_cast<int8_t>(zero)), 0};
   for (int64_t n = 0; n < kLineCodes; ++n) {
     const double number = static_cast<double>(numbers[n]);
@@ -168,12 +170,8 @@ Line encode_between(const float* numbers,
 }
 
 // `searches`: bounds inside the extremes may err less where there are few levels.
-Line encode_numbers(const float* numbers,
-                    int64_t bits,
-                    float spread,
-                    float unit,
-                    bool searches,
-                    uint8_t* codes) {
+Line encode_numbers(
+    const float* numbers, int64_t bits, float spread, float unit, bool searches, uint8_t* codes) {
   const auto [least, most] = std::minmax_element(numbers, numbers + kLineCodes);
   const double low = static_cast<double>(*least);
   const double high = static_cast<double>(*most);
@@ -181,8 +179,7 @@ Line encode_numbers(const float* numbers,
   for (int tenth = 1; searches && tenth <= 5; ++tenth) {
     const double inset = 0.05 * tenth * (high - low);
     uint8_t tried[kLineCodes];
-    const Line line =
-        encode_between(numbers, low + inset, high - inset, bits, spread, unit, tried);
+    const Line line = encode_between(numbers, low + inset, high - inset, bits, spread, unit, tried);
     if (line.error < best.error) {
       best = line;
       std::copy_n(tried, kLineCodes, codes);
@@ -202,13 +199,12 @@ class PlusCodec : public kernels::PageCodec {
         key_bytes_(4 * key_bits_ + 2 * head_dim),
         value_bytes_(head_dim * line_bytes(bits) + 2 * head_dim),
         period_(head_dim / std::gcd(head_dim, kLineCodes)) {
-    core::check(head_dim <= kMostHeadDim && head_dim % 16 == 0, "head_dim up to 256, got ", head_dim);
+    core::check(
+        head_dim <= kMostHeadDim && head_dim % 16 == 0, "head_dim up to 256, got ", head_dim);
   }
 
   int64_t page_bytes() const override { return kv_heads_ * (key_bytes_ + value_bytes_); }
-  int64_t side_bytes() const override {
-    return kv_heads_ * HeadSide::bytes(head_dim_);
-  }
+  int64_t side_bytes() const override { return kv_heads_ * HeadSide::bytes(head_dim_); }
   int64_t first_pages() const override { return kFirstPages; }
   bool writes_side(int64_t number) const override { return number == 0; }  // the sinks
   bool changes_values() const override { return true; }
@@ -281,7 +277,8 @@ class PlusCodec : public kernels::PageCodec {
     float zero[kMostHeadDim];
     for (int64_t line = 0; line < head_dim_; ++line) {
       scale[line] = shared.key_spread[line] * scales().factor[codes[line]];
-      zero[line] = shared.key_unit[line] * static_cast<float>(static_cast<int8_t>(codes[head_dim_ + line]));
+      zero[line] =
+          shared.key_unit[line] * static_cast<float>(static_cast<int8_t>(codes[head_dim_ + line]));
     }
     int64_t line = 0;
     for (int64_t group = 0; line < head_dim_; ++group) {
@@ -312,7 +309,8 @@ class PlusCodec : public kernels::PageCodec {
       const int64_t dim = place % head_dim_;
       scale[place] = shared.value_spread[dim] * scales().factor[codes[dim]];
       zero[place] = shared.value_mean[dim] +
-                    shared.value_spread[dim] / kValueUnits * static_cast<float>(static_cast<int8_t>(codes[head_dim_ + dim]));
+                    shared.value_spread[dim] / kValueUnits *
+                        static_cast<float>(static_cast<int8_t>(codes[head_dim_ + dim]));
     }
     kernels::decode_lines_by_place(bits_, part, scale, zero, period_, head_dim_, values);
     for (int64_t i = 0; number == 0 && i < kSinks * head_dim_; ++i) {
@@ -332,15 +330,16 @@ class PlusCodec : public kernels::PageCodec {
   }
 
  private:
-  // Keys keep the model's channels. A channel's error weighs with its spread within a page and with the
-  // energy of its rotary pair, which queries share.
+  // Keys keep the model's channels. A channel's error weighs with its spread within a page and with
+  // the energy of its rotary pair, which queries share.
   void make_key_side(std::span<const float> keys, const HeadSide& shared) const {
     const int64_t count = kFirstPages * kPageTokens;
     const std::vector<float> spread = spreads(keys, head_dim_);
     std::vector<double> energy(static_cast<size_t>(head_dim_));
     for (int64_t token = kSinks; token < count; ++token) {
       for (int64_t dim = 0; dim < head_dim_; ++dim) {
-        const double number = static_cast<double>(keys[static_cast<size_t>(token * head_dim_ + dim)]);
+        const double number =
+            static_cast<double>(keys[static_cast<size_t>(token * head_dim_ + dim)]);
         energy[static_cast<size_t>(dim)] += number * number / static_cast<double>(count - kSinks);
       }
     }
@@ -385,8 +384,7 @@ class PlusCodec : public kernels::PageCodec {
       for (int64_t i = 0; i <= shared.group[group].count_minus_one; ++i, ++line) {
         float numbers[kLineCodes];
         for (int64_t token = 0; token < kPageTokens; ++token) {
-          numbers[token] =
-              keys[static_cast<size_t>(token * head_dim_ + shared.key_channel[line])];
+          numbers[token] = keys[static_cast<size_t>(token * head_dim_ + shared.key_channel[line])];
         }
         uint8_t codes[kLineCodes];
         const Line result = encode_numbers(
@@ -425,18 +423,17 @@ class PlusCodec : public kernels::PageCodec {
       codes_of_channels[head_dim_ + dim] = static_cast<std::byte>(result.zero);
     }
     for (int64_t line = 0; line < head_dim_; ++line) {
-      kernels::pack_line(
-          bits_, all.data() + line * kLineCodes, part + line * line_bytes(bits_));
+      kernels::pack_line(bits_, all.data() + line * kLineCodes, part + line * line_bytes(bits_));
     }
   }
 
   int64_t kv_heads_;
   int64_t head_dim_;
   int64_t bits_;
-  int64_t key_bits_;     // of all channels together
-  int64_t key_bytes_;    // of a head's part of a page
+  int64_t key_bits_;   // of all channels together
+  int64_t key_bytes_;  // of a head's part of a page
   int64_t value_bytes_;
-  int64_t period_;       // lines of values after which channels are at the same places again
+  int64_t period_;  // lines of values after which channels are at the same places again
 };
 
 }  // namespace

@@ -13,7 +13,8 @@ void DecoQuantOptions::validate() const {
     throw core::InvalidOption("kv-store deco: form", form, "plus, a or b");
   }
   if (chunk < 2 || chunk > 64 || (chunk & (chunk - 1)) != 0) {
-    throw core::InvalidOption("kv-store deco: chunk", std::to_string(chunk), "2, 4, 8, 16, 32 or 64");
+    throw core::InvalidOption(
+        "kv-store deco: chunk", std::to_string(chunk), "2, 4, 8, 16, 32 or 64");
   }
 }
 
@@ -30,9 +31,8 @@ kv::KvStorePtr make_store(const DecoQuantOptions& options, const kernels::Attent
                               fmt::format("a power of two that divides {} channels", channels));
   }
   return kv::make_coded_store(
-      options.form == "a"
-          ? fmt::format("deco:bits={},form=a,chunk={}", options.bits, options.chunk)
-          : fmt::format("deco:bits={},form=b", options.bits),
+      options.form == "a" ? fmt::format("deco:bits={},form=a,chunk={}", options.bits, options.chunk)
+                          : fmt::format("deco:bits={},form=b", options.bits),
       make_paper_codec(
           shape.kv_heads, shape.head_dim, options.bits, options.form == "b", options.chunk),
       shape);

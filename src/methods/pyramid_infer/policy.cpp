@@ -29,9 +29,7 @@ class State : public kv::PolicyState {
     decay = reader.value<double>();
     prompt = reader.value<int64_t>();
   }
-  int64_t bytes() const override {
-    return static_cast<int64_t>(anchors.size() * sizeof(int64_t));
-  }
+  int64_t bytes() const override { return static_cast<int64_t>(anchors.size() * sizeof(int64_t)); }
 
   std::vector<int64_t> anchors;  // a_l [11 §2.5]: tokens of a slot that are settled
   double decay = 0;              // of the prompt
@@ -103,15 +101,15 @@ class PyramidPolicy : public kv::KvPolicy {
     schedule.decay = mine.decay;
     const int64_t window = 1 + schedule.recent(prompt);
     const int64_t context = view.length() - window;
-    const int64_t kept =
-        context_left(schedule, prompt, view.slot(), view.num_slots(), context);
+    const int64_t kept = context_left(schedule, prompt, view.slot(), view.num_slots(), context);
     if (kept == context) {
       return std::nullopt;
     }
     return rows_to_keep(votes(view, window), view.length(), window, kept, options_.sinks);
   }
 
-  // A block is compressed the moment it is there [11 §2.5 step 2]: so many rows until then, at least.
+  // A block is compressed the moment it is there [11 §2.5 step 2]: so many rows until then, at
+  // least.
   int64_t rows_before_cut(const kv::PolicyState& state, const kv::Place& place) const override {
     if (place.tokens == 0 && place.in_prompt()) {
       return std::numeric_limits<int64_t>::max();
@@ -169,7 +167,8 @@ class PyramidPolicy : public kv::KvPolicy {
   }
 
  private:
-  // Of a text without a prompt: its sinks are settled. (A block begins with the last settled token.)
+  // Of a text without a prompt: its sinks are settled. (A block begins with the last settled
+  // token.)
   int64_t first_anchor() const { return options_.sinks + 1; }
 
   // s [11 §2.3 step 2 a] and [11 §2.3 step 2 b], without the constant factor: [length]
@@ -191,17 +190,16 @@ class PyramidPolicy : public kv::KvPolicy {
       // Our preset: as much as the layer kept of the prompt.
       const int64_t prompt = std::max<int64_t>(state.prompt, kNominalPrompt);
       Schedule schedule = schedule_;
-      schedule.decay = state.prompt > 0 ? state.decay
-                                        : solve_decay(schedule_,
-                                                      options_.keep > 0 ? options_.keep : 1,
-                                                      prompt,
-                                                      view.num_slots());
+      schedule.decay =
+          state.prompt > 0
+              ? state.decay
+              : solve_decay(
+                    schedule_, options_.keep > 0 ? options_.keep : 1, prompt, view.num_slots());
       const auto lengths = layer_lengths(schedule, prompt, view.num_slots());
       share = static_cast<double>(lengths[static_cast<size_t>(view.slot())]) /
               static_cast<double>(prompt);
     } else {
-      const double place =
-          static_cast<double>(view.slot()) / static_cast<double>(view.num_slots());
+      const double place = static_cast<double>(view.slot()) / static_cast<double>(view.num_slots());
       share = schedule_.answer_compress *
               ((1 - schedule_.answer_decay) * (std::cos(std::numbers::pi * place) + 1) / 2 +
                schedule_.answer_decay);

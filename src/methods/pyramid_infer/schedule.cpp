@@ -53,11 +53,8 @@ double layer_ratio(const Schedule& schedule, int64_t layer, int64_t num_layers) 
 }
 
 // [11 §2.3 step 2 d]
-int64_t context_left(const Schedule& schedule,
-                     int64_t prompt,
-                     int64_t layer,
-                     int64_t num_layers,
-                     int64_t context) {
+int64_t context_left(
+    const Schedule& schedule, int64_t prompt, int64_t layer, int64_t num_layers, int64_t context) {
   const double ratio = layer_ratio(schedule, layer, num_layers);
   const int64_t least = std::min(schedule.least_context, prompt - 1 - schedule.recent(prompt));
   if (ratio >= 1 || context <= least) {
@@ -115,11 +112,8 @@ std::vector<float> vote_weights(const Schedule& schedule, int64_t window) {
   return weights;
 }
 
-std::vector<int64_t> rows_to_keep(std::span<const float> scores,
-                                  int64_t length,
-                                  int64_t window,
-                                  int64_t kept,
-                                  int64_t sinks) {
+std::vector<int64_t> rows_to_keep(
+    std::span<const float> scores, int64_t length, int64_t window, int64_t kept, int64_t sinks) {
   const int64_t context = length - window;
   std::vector<int64_t> order(static_cast<size_t>(context));
   std::iota(order.begin(), order.end(), 0);

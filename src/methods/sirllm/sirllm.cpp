@@ -25,9 +25,7 @@ class State : public kv::PolicyState {
     writer.list(std::span<const float>(surprisals));
   }
   void load(core::StateReader& reader) override { surprisals = reader.list<float>(); }
-  int64_t bytes() const override {
-    return static_cast<int64_t>(surprisals.size() * sizeof(float));
-  }
+  int64_t bytes() const override { return static_cast<int64_t>(surprisals.size() * sizeof(float)); }
 
   std::vector<float> surprisals;  // of the cached tokens, decayed
 };
@@ -40,8 +38,8 @@ class SirLlmPolicy : public kv::KvPolicy {
  public:
   explicit SirLlmPolicy(const SirLlmOptions& options) : options_(options) {
     if (options_.recent < 0) {
-      options_.recent = std::min(std::max<int64_t>(64, options_.tokens / 16),
-                                 options_.tokens - options_.sinks);
+      options_.recent =
+          std::min(std::max<int64_t>(64, options_.tokens / 16), options_.tokens - options_.sinks);
     }
   }
 
@@ -69,7 +67,8 @@ class SirLlmPolicy : public kv::KvPolicy {
     if (incoming == 0) {
       return std::nullopt;
     }
-    // [12 §2.3 step 1] and [12 §2.3 step 5]: room for the turn and, up to a quarter of the cache, for its answer.
+    // [12 §2.3 step 1] and [12 §2.3 step 5]: room for the turn and, up to a quarter of the cache,
+    // for its answer.
     const Capacity now = capacity(place.tokens);
     const int64_t wanted = incoming + std::min(reserved, now.tokens / 4);
     auto columns = evict(own(state), now, std::min(wanted, now.tokens - now.sinks - 1));

@@ -1,7 +1,7 @@
 #pragma once
-// Endless dialogue in a cache of fixed size: Yao et al., "SirLLM: Streaming Infinite Retentive LLM",
-// arXiv:2405.12528. Each token carries its surprisal; when a turn does not fit, the first tokens, the
-// most surprising ones and the newest stay. What is remembered fades with each turn.
+// Endless dialogue in a cache of fixed size: Yao et al., "SirLLM: Streaming Infinite Retentive
+// LLM", arXiv:2405.12528. Each token carries its surprisal; when a turn does not fit, the first
+// tokens, the most surprising ones and the newest stay. What is remembered fades with each turn.
 
 #include <cstdint>
 #include <span>

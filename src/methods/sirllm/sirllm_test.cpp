@@ -52,8 +52,8 @@ TEST(SirLlm, KeepsTheBudgetTheSinksAndTheOrder) {
     const auto sinks = static_cast<int64_t>(rng.next_uint64() % 8);
     const auto recent =
         static_cast<int64_t>(rng.next_uint64() % static_cast<uint64_t>(tokens - sinks));
-    const auto incoming = static_cast<int64_t>(
-        1 + rng.next_uint64() % static_cast<uint64_t>(tokens - sinks - 1));
+    const auto incoming =
+        static_cast<int64_t>(1 + rng.next_uint64() % static_cast<uint64_t>(tokens - sinks - 1));
     std::vector<float> surprisals(static_cast<size_t>(tokens));
     for (float& surprisal : surprisals) {
       surprisal = static_cast<float>(rng.next_uniform() * 10);
