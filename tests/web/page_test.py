@@ -52,7 +52,7 @@ class WithModel(PageCase):
               }
             }).observe(document.body, {childList: true, subtree: true, characterData: true});
           }""")
-        chat.sampling(max_tokens=240)  # long enough for several frames of a browser that is kept waiting
+        chat.sampling(max_tokens=96)
         answer = chat.ask(STORY)
         texts, speeds, captions = (chat.evaluate(f"[...new Set(seen.{name})]") for name in ("texts", "speeds", "tokens"))
         self.assertGreater(len(texts), 5)
@@ -61,7 +61,7 @@ class WithModel(PageCase):
         self.assertTrue(answer.startswith(texts[-1][:20]))
         self.assertGreater(len([speed for speed in speeds if speed != "–"]), 0, "no speed while it was written")
         self.assertGreater(len(captions), 1, "the picture stood still")
-        self.assertIn("240 tokens", chat.facts())
+        self.assertIn("96 tokens", chat.facts())
         self.assertIn("ended by the limit of tokens", chat.facts())
         self.assertRegex(chat.text("#cache-caption"), r"^All \d+ tokens are kept in each of 30 layers\.$")
         self.assertRegex(chat.text("#memory-text"), r"^[\d.]+ MB of [\d.]+ MB in full$")
