@@ -35,7 +35,7 @@ REFUSALS = {400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 431, 501, 505} | T
 ANSWER_SECONDS = 180  # longer without an answer is a fault
 WARM_UP = 0.3         # share of the run
 FLAT = 0.02           # growth of memory after warm-up that is let pass
-JUDGED_SECONDS = 60   # a shorter run is all warm-up: growth is reported only
+JUDGED_SECONDS = 60   # a shorter run is all warm-up: growth and open streams are reported only
 
 CHECKED = {"messages": user(f"{STORY} What did the keeper write down?"), "max_tokens": 12, "temperature": 0,
            "logprobs": True, "top_logprobs": 1}
@@ -363,6 +363,8 @@ class Soak:
         growth, first, last = self.growth()
         if growth > FLAT and self.options.seconds >= JUDGED_SECONDS:
             self.faults.append(f"memory grew by {growth:.1%} after warm-up, more than {FLAT:.0%}")
+        if self.most_open < self.options.connections and self.options.seconds >= JUDGED_SECONDS:
+            self.faults.append(f"{self.most_open} streams were open at once, not {self.options.connections}")
         if self.checks < 2:
             self.faults.append(f"the checked request was answered {self.checks} times")
         tiny = sorted(self.tiny_seconds) or [0.0]
