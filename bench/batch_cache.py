@@ -25,10 +25,13 @@ class Setting(Served):
 
     def __init__(self, setting, model, options):
         policy, _, store = setting.partition(" ")
+        self.cache = {"kv_policy": policy, "kv_store": store or "f16"}
         super().__init__("adze", model, None, options)
-        # Prompts of policies that look at the whole of one are read in one step.
-        self.command += ["--kv-policy", policy, "--kv-store", store or "f16",
-                         "--step-rows", max(512, options.prompt_tokens), "--cache-gib", 4]
+        # A policy that looks at the whole of a prompt reads it in one step.
+        self.command += ["--step-rows", max(256, options.prompt_tokens), "--cache-gib", 4]
+
+    def endless(self):
+        return {**super().endless(), **self.cache}
 
 
 def measure(model, ids, options):
