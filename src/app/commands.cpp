@@ -24,6 +24,7 @@ const std::vector<core::Command>& commands() {
                                                        cli::bench_command(),
                                                        cli::kv_command(),
                                                        cli::cache_lab_command(),
+                                                       cli::choices_command(),
                                                        serve_command(),
                                                        cli::tokenize_command(),
                                                        cli::detokenize_command(),

@@ -176,7 +176,7 @@ void KvStore::add_mass(const SlotPages& slot, const MassRows& rows, float* mass)
         {.shape = shape(),
          .page_type = sealed_type(),
          .own_page_type = raw_type(),
-         .key_rotation = {},
+         .key_rotation = rows.rotation,
          .codec = codec()},
         {.query = rows.query + first * shape_.heads * shape_.head_dim,
          .log_sum_exp = rows.log_sum_exp + first * shape_.heads,

@@ -254,7 +254,8 @@ void Sequence::end_step(int64_t rows, std::span<const float> surprisals) {
 void Sequence::add_received(int64_t layer,
                             const float* query,
                             const float* log_sum_exp,
-                            int64_t rows) {
+                            int64_t rows,
+                            const kernels::KeyRotation& rotation) {
   const int64_t index = layout_->slot_of_layer[static_cast<size_t>(layer)];
   const std::vector<int64_t>& readers = layout_->readers[static_cast<size_t>(index)];
   const auto reader = std::find(readers.begin(), readers.end(), layer) - readers.begin();
@@ -279,6 +280,7 @@ void Sequence::add_received(int64_t layer,
                     .weights = nullptr,
                     .end_ranks = end_ranks,
                     .window = layout_->windows[static_cast<size_t>(layer)],
+                    .rotation = rotation,
                     .as_attended = true},
                    mass.data());
   for (int64_t head = 0; head < kv_heads; ++head) {

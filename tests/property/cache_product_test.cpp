@@ -11,8 +11,8 @@
 #include "infer/surprisal.h"
 #include "kv/cache_registry.h"
 #include "kv/cached_attention.h"
+#include "methods/cache_methods.h"
 #include "model/forward.h"
-#include "tests/support/cache_methods.h"
 #include "tests/support/random_model.h"
 
 namespace adze {
@@ -211,12 +211,8 @@ TEST_P(CacheProduct, EveryStoreWithEveryPolicy) {
   std::vector<Logits> alone;
   for (const PolicyPair& policy : policies()) {
     {
-      // Positions by rank rotate keys in another order: their sums round differently.
       kv::Sequence unlimited = sequence_of("f32", policy.unlimited);
-      const bool ranks = unlimited.policy().needs().rank_positions;
-      EXPECT_LE(largest_difference(run(*model, rotation, unlimited, tokens), expected),
-                ranks ? 2e-4F : 1e-5F)
-          << policy.unlimited;
+      EXPECT_EQ(run(*model, rotation, unlimited, tokens), expected) << policy.unlimited;
     }
     EXPECT_EQ(pool.used_bytes(), 0) << policy.unlimited;
     for (const std::string& store : store_names()) {

@@ -30,7 +30,8 @@ HWY_INLINE void convert(const Element* source, int64_t count, float* target) {
   }
 }
 
-// key tile [head_dim, 32] of page `page`, rotated to its ranks.
+// key tile [head_dim, 32] of page `page`, rotated to its ranks. Not fused: the bits of
+// kernels::rope.
 HWY_INLINE void rotate_tile(const KeyRotation& rotation,
                             int64_t head_dim,
                             int64_t page,
@@ -45,8 +46,8 @@ HWY_INLINE void rotate_tile(const KeyRotation& rotation,
       const Vector high = load(high_address);
       const Vector cosine = load(rotation.cosine + place + token);
       const Vector sine = load(rotation.sine + place + token);
-      hn::StoreU(hn::NegMulAdd(high, sine, hn::Mul(low, cosine)), kFloats, low_address);
-      hn::StoreU(hn::MulAdd(low, sine, hn::Mul(high, cosine)), kFloats, high_address);
+      hn::StoreU(hn::Sub(hn::Mul(low, cosine), hn::Mul(high, sine)), kFloats, low_address);
+      hn::StoreU(hn::Add(hn::Mul(high, cosine), hn::Mul(low, sine)), kFloats, high_address);
     }
   }
 }

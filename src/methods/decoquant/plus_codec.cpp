@@ -227,6 +227,7 @@ class PlusCodec : public kernels::PageCodec {
         hadamard(values.data() + token * head_dim_, head_dim_);
       }
       const std::vector<float> spread = spreads(values, head_dim_);
+      // [10 §2.8 step 2] DEVIATION: a mean of values alone (README.md).
       for (int64_t dim = 0; dim < head_dim_; ++dim) {
         double sum = 0;
         for (int64_t token = kSinks; token < count; ++token) {
@@ -318,6 +319,7 @@ class PlusCodec : public kernels::PageCodec {
     }
   }
 
+  // [10 §2.8 step 6]: attention reads codes and brings its sums back, once a block [10 §2.5].
   void values_from_basis(const std::byte* /*side*/,
                          int64_t /*kv_head*/,
                          int64_t rows,
