@@ -140,7 +140,9 @@ void KvStore::attend(std::span<const SequenceRows> sequences,
                            attention);
 }
 
-void KvStore::add_mass(const SlotPages& slot, const MassRows& rows, float* mass) const {
+void KvStore::add_mass(const SlotPages& slot,
+                       const MassRows& rows,
+                       const kernels::MassTarget& mass) const {
   const auto count = static_cast<int64_t>(rows.end_ranks.size());
   const auto sealed_pages = static_cast<int64_t>(slot.sealed.size());
   const int64_t heads = slot.positions.empty() || slot.length == 0

@@ -100,9 +100,9 @@ class KvStore {
   // rotation: null pointers where keys are stored rotated.
   void attend(std::span<const SequenceRows> sequences, const kernels::KeyRotation& rotation) const;
 
-  // Adds the attention of rows to a slot's tokens to mass [kv_heads, slot.length], a row after the
-  // other.
-  void add_mass(const SlotPages& slot, const MassRows& rows, float* mass) const;
+  // Adds the attention of rows to a slot's tokens to the masses of kv heads and tokens, a row after
+  // the other.
+  void add_mass(const SlotPages& slot, const MassRows& rows, const kernels::MassTarget& mass) const;
 
   // Keys as they are stored, [kv_heads, slot.length, head_dim].
   std::vector<float> keys(const SlotPages& slot) const;

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <map>
 #include <numeric>
+#include <tuple>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -114,18 +116,22 @@ std::vector<int32_t> slice(const std::vector<int32_t>& tokens, size_t begin, siz
 }
 
 TEST_F(CacheTest, RowsDoNotDependOnChunksOrThreads) {
+  // Past 256 tokens: a store may keep so many before it seals pages.
+  const auto tokens = model::random_tokens(290, spec_.vocab_size, 1);
+  const auto head = slice(tokens, 0, 220);
+  const auto tail = slice(tokens, 220, 290);
   for (const Setting& setting : settings(spec_)) {
-    for (const uint64_t seed : {1}) {
-      const auto tokens = model::random_tokens(290, spec_.vocab_size, seed);
-      core::set_num_threads(1);
-      kv::Sequence whole = new_sequence(setting);
-      const Rows expected = append(whole, tokens, 1000);
-      for (const auto& [threads, chunk] : {std::pair{1, 1}, {2, 41}}) {
-        core::set_num_threads(threads);
-        kv::Sequence sequence = new_sequence(setting);
-        ASSERT_EQ(append(sequence, tokens, chunk), expected)
-            << setting.name << ", chunk " << chunk << ", threads " << threads;
+    core::set_num_threads(1);
+    kv::Sequence whole = new_sequence(setting);
+    const Rows expected = append(whole, tokens, 1000);
+    for (const auto& [threads, chunk, last_chunk] : {std::tuple{1, 5, 1}, {2, 41, 1000}}) {
+      core::set_num_threads(threads);
+      kv::Sequence sequence = new_sequence(setting);
+      Rows rows = append(sequence, head, chunk);
+      for (auto& row : append(sequence, tail, last_chunk)) {
+        rows.push_back(std::move(row));
       }
+      ASSERT_EQ(rows, expected) << setting.name << ", chunk " << chunk << ", threads " << threads;
     }
   }
   EXPECT_EQ(pool_.audit().live_pages, 0);

@@ -80,26 +80,6 @@ HWY_INLINE void with_elements(const AttentionShape& shape,
   }
 }
 
-// A coded page's keys of one head [head_dim, 32] for products with queries; `spare` is as large.
-// Returns whether they are in the codec's basis: not where they have to be rotated to their ranks.
-HWY_INLINE bool decode_key_tile(const PagedAttention& attention,
-                                const PageSource& page,
-                                int64_t kv_head,
-                                float* tile,
-                                float* spare) {
-  const PageCodec& codec = *attention.codec;
-  const bool rotated = attention.key_rotation.cosine != nullptr;
-  const bool back = rotated && codec.changes_keys();
-  codec.decode_keys(page.bytes, page.number, page.side, kv_head, back ? spare : tile);
-  if (back) {
-    codec.keys_from_basis(page.side, kv_head, spare, tile);
-  }
-  if (rotated) {
-    rotate_tile(attention.key_rotation, attention.shape.head_dim, page.number, tile);
-  }
-  return codec.changes_keys() && !back;
-}
-
 // values = cap * tanh(values / cap); count a multiple of 16. NaN stays.
 HWY_INLINE void cap_softly(float* values, int64_t count, float cap) {
   const Vector caps = hn::Set(kFloats, cap);
