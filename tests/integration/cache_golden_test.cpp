@@ -194,6 +194,10 @@ struct DecoPage {
     for (int64_t head = 0; head < kv_heads; ++head) {
       std::vector<float> tile(size);
       codec.decode_keys(page.data(), number, side.data(), head, tile.data());
+      if (codec.changes_keys()) {
+        std::vector<float> coded = tile;
+        codec.keys_from_basis(side.data(), head, coded.data(), tile.data());
+      }
       for (size_t i = 0; i < size; ++i) {  // transposed
         const auto token = static_cast<int64_t>(i) / head_dim;
         const auto dim = static_cast<int64_t>(i) % head_dim;

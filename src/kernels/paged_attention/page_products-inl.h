@@ -33,7 +33,7 @@ struct PageScratch {
   CodedPart part;
 
   void prepare(int64_t rows, int64_t head_dim) {
-    tile.resize(static_cast<size_t>(head_dim * kPageTokens));
+    tile.resize(static_cast<size_t>(std::max(head_dim, kLineCodes) * kPageTokens));
     spare.resize(tile.size());
     factors.resize(static_cast<size_t>(rows * std::max(head_dim, kLineCodes)));
     offsets.resize(static_cast<size_t>(rows));
