@@ -250,7 +250,7 @@ def main():
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rows", type=int, default=1000, help="of DailyDialog")
-    parser.add_argument("--rounds", type=int, default=300, help="of each player")
+    parser.add_argument("--rounds", type=int, default=200, help="of each player")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no piece later than this")
     options = parser.parse_args()
     if not DATA.exists():
