@@ -90,15 +90,16 @@ def widths(importance, bits):
 
 
 def coded(group, bits, spread, unit, searches):
-    """2.8 step 4: 32 numbers, a scale of 16 steps an octave and a zero in units."""
+    """2.8 step 4: 32 numbers, a scale of 16 even steps an octave and a zero in units."""
     contains = bits == 8
     levels = 2**bits - 1
 
     def between(low, high):
         zero = numpy.clip((math.floor if contains else numpy.rint)(low / unit), -128, 127)
-        octaves = 16 * math.log2(max((high - zero * unit) / levels, 1e-8) / spread) + 128
-        scale = numpy.clip((math.ceil if contains else numpy.rint)(octaves), 0, 255)
-        step = spread * 2 ** ((scale - 128) / 16)
+        fraction, exponent = math.frexp(max((high - zero * unit) / levels, 1e-8) / spread)  # 0.5 to 1
+        sixteenths = (math.ceil if contains else numpy.rint)(16 * (2 * fraction - 1))
+        octave, sixteenth = divmod(numpy.clip(16 * (exponent + 7) + sixteenths, 0, 255), 16)
+        step = spread * 2.0 ** (octave - 8) * (1 + sixteenth / 16)
         return zero * unit + step * numpy.clip(numpy.rint((group - zero * unit) / step), 0, levels)
 
     low, high = group.min(), group.max()
