@@ -8,6 +8,7 @@
 #define ADZE_KERNELS_CODE_LINES_INL_H
 #endif
 
+#include <algorithm>
 #include <array>
 #include <type_traits>
 
@@ -19,6 +20,7 @@ HWY_BEFORE_NAMESPACE();
 namespace adze::kernels::HWY_NAMESPACE {
 
 constexpr int kLineVectors = static_cast<int>(kLineCodes) / kLanes;
+constexpr int kHalfLine = kLineVectors / 2;
 
 template <class Body>
 HWY_INLINE void with_bits(int64_t bits, Body&& body) {
@@ -80,71 +82,86 @@ HWY_INLINE hn::Vec<EightWords> line_words(const std::byte* line) {
       }
       return places;
     }();
-    const auto gathered = hn::TableLookupBytes(source, hn::Load(d, kPlaces.data()));
+    const auto gathered = hn::TableLookupBytes(source, hn::Load(d, hidden(kPlaces.data())));
     if constexpr (kBits % 2 == 0) {
       return hn::BitCast(words, gathered);
     } else {
       alignas(32) static constexpr uint32_t kShifts[8] = {0, 4, 0, 4, 0, 4, 0, 4};
-      return hn::Shr(hn::BitCast(words, gathered), hn::Load(words, kShifts));
+      return hn::Shr(hn::BitCast(words, gathered), hn::Load(words, hidden(kShifts)));
     }
   }
 }
 
-// The codes of a line in their order.
-template <int kBits>
-HWY_INLINE void line_floats(const std::byte* line, Vector (&codes)[kLineVectors]) {
-  const auto words = line_words<kBits>(line);
-  const hn::RebindToSigned<Floats> integers;
-  if constexpr (kLanes == 8) {
-    const auto mask = hn::Set(EightWords(), (1U << kBits) - 1);
-    const auto put = [&](auto place) HWY_ATTR {
-      constexpr int kShift = place.value * kBits;
-      // Nothing is above the last code where the lanes were cut at its end.
-      constexpr bool kClean = place.value == 3 && kBits != 3 && kBits != 5;
-      auto code = hn::ShiftRight<kShift>(words);
-      if constexpr (!kClean) {
-        code = hn::And(code, mask);
-      }
-      codes[place.value] = hn::ConvertTo(kFloats, hn::BitCast(integers, code));
-    };
-    put(std::integral_constant<int, 0>());
-    put(std::integral_constant<int, 1>());
-    put(std::integral_constant<int, 2>());
-    put(std::integral_constant<int, 3>());
-  } else {
-    const hn::RebindToUnsigned<Floats> wide;
-    const auto both = hn::Combine(wide, words, words);
-    const auto mask = hn::Set(wide, (1U << kBits) - 1);
-    alignas(64) static constexpr auto kShifts = [] {
-      std::array<uint32_t, 32> shifts{};
-      for (size_t n = 0; n < 32; ++n) {
-        shifts[n] = static_cast<uint32_t>(n / 8 * kBits);
-      }
-      return shifts;
-    }();
-    for (int v = 0; v < kLineVectors; ++v) {
-      const auto code = hn::And(hn::Shr(both, hn::Load(wide, kShifts.data() + v * kLanes)), mask);
-      codes[v] = hn::ConvertTo(kFloats, hn::BitCast(integers, code));
+// Half of a line's codes: its first vectors, or the others.
+#if HWY_MAX_BYTES == 64
+
+template <int kBits, bool second>
+HWY_INLINE void half_line(const hn::Vec<EightWords> words, Vector (&codes)[kHalfLine]) {
+  const hn::RebindToUnsigned<Floats> wide;
+  alignas(64) static constexpr auto kShifts = [] {
+    std::array<uint32_t, 16> shifts{};
+    for (size_t lane = 0; lane < 16; ++lane) {
+      shifts[lane] = static_cast<uint32_t>(((second ? 2 : 0) + lane / 8) * kBits);
     }
-  }
+    return shifts;
+  }();
+  const auto both = hn::Combine(wide, words, words);
+  const auto code =
+      hn::And(hn::Shr(both, hn::Load(wide, kShifts.data())), hn::Set(wide, (1U << kBits) - 1));
+  codes[0] = hn::ConvertTo(kFloats, hn::BitCast(hn::RebindToSigned<Floats>(), code));
 }
 
-#else  // vectors of 4 lanes: correct, slow
+#else
+
+// Bits [kShift, kShift + kBits) of each word, by two shifts: a mask would take a register.
+template <int kBits, int kShift>
+HWY_INLINE Vector bits_as_float(const hn::Vec<EightWords> words) {
+  const auto code = hn::ShiftRight<32 - kBits>(hn::ShiftLeft<32 - kBits - kShift>(words));
+  return hn::ConvertTo(kFloats, hn::BitCast(hn::RebindToSigned<Floats>(), code));
+}
+
+template <int kBits, bool second>
+HWY_INLINE void half_line(const hn::Vec<EightWords> words, Vector (&codes)[kHalfLine]) {
+  constexpr int kFirst = second ? 2 : 0;
+  codes[0] = bits_as_float<kBits, kFirst * kBits>(words);
+  codes[1] = bits_as_float<kBits, (kFirst + 1) * kBits>(words);
+}
+
+#endif
+
+#else  // vectors of fewer lanes: correct, slow
 
 template <int kBits>
-HWY_INLINE void line_floats(const std::byte* line, Vector (&codes)[kLineVectors]) {
-  uint8_t bytes[kLineCodes];
-  unpack_line(kBits, line, bytes);
-  HWY_ALIGN float floats[kLineCodes];
-  for (int64_t n = 0; n < kLineCodes; ++n) {
-    floats[n] = static_cast<float>(bytes[n]);
-  }
-  for (int v = 0; v < kLineVectors; ++v) {
-    codes[v] = hn::Load(kFloats, floats + v * kLanes);
+HWY_INLINE std::array<float, kLineCodes> line_words(const std::byte* line) {
+  uint8_t codes[kLineCodes];
+  unpack_line(kBits, line, codes);
+  std::array<float, kLineCodes> words;
+  std::copy_n(codes, kLineCodes, words.begin());
+  return words;
+}
+template <int kBits, bool second>
+HWY_INLINE void half_line(const std::array<float, kLineCodes>& words, Vector (&codes)[kHalfLine]) {
+  for (int v = 0; v < kHalfLine; ++v) {
+    codes[v] = hn::LoadU(kFloats, words.data() + ((second ? kHalfLine : 0) + v) * kLanes);
   }
 }
 
 #endif
+
+// Calls body(first place, codes) for the vectors of a line.
+template <int kBits, class Body>
+HWY_INLINE void for_line(const std::byte* line, Body&& body) {
+  const auto words = line_words<kBits>(line);
+  Vector codes[kHalfLine];
+  half_line<kBits, false>(words, codes);
+  for (int v = 0; v < kHalfLine; ++v) {
+    body(v * kLanes, codes[v]);
+  }
+  half_line<kBits, true>(words, codes);
+  for (int v = 0; v < kHalfLine; ++v) {
+    body((kHalfLine + v) * kLanes, codes[v]);
+  }
+}
 
 // sums [kRows, 32] (+)= a [kRows, count] times the codes of `count` lines, summed in rising order.
 template <int kBits, int kRows>
@@ -162,15 +179,23 @@ HWY_INLINE void multiply_run(const std::byte* HWY_RESTRICT lines,
           resume ? hn::LoadU(kFloats, sums + r * sums_stride + v * kLanes) : hn::Zero(kFloats);
     }
   }
-  for (int64_t line = 0; line < count; ++line) {
-    Vector codes[kLineVectors];
-    line_floats<kBits>(lines + line * line_bytes(kBits), codes);
+  // Three rows' sums take 12 of AVX2's 16 registers. The codes of half a line, its words and one
+  // factor are all that fits beside them; so the second half loads its factors again.
+  const auto add = [&](auto second, const auto& words, const float* factors) HWY_ATTR {
+    constexpr int kFirst = second.value ? kHalfLine : 0;
+    Vector codes[kHalfLine];
+    half_line<kBits, second.value>(words, codes);
     for (int r = 0; r < kRows; ++r) {
-      const Vector value = hn::Set(kFloats, a[r * a_stride + line]);
-      for (int v = 0; v < kLineVectors; ++v) {
-        totals[r][v] = hn::MulAdd(value, codes[v], totals[r][v]);
+      const Vector factor = hn::Set(kFloats, factors[r * a_stride]);
+      for (int v = 0; v < kHalfLine; ++v) {
+        totals[r][kFirst + v] = hn::MulAdd(factor, codes[v], totals[r][kFirst + v]);
       }
     }
+  };
+  for (int64_t line = 0; line < count; ++line) {
+    const auto words = line_words<kBits>(lines + line * line_bytes(kBits));
+    add(std::false_type(), words, a + line);
+    add(std::true_type(), words, hidden(a + line));
   }
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kLineVectors; ++v) {
@@ -206,12 +231,10 @@ HWY_INLINE void line_tile(const CodedPart& part, int64_t first, int64_t count, f
            count,
            [&](auto width, int64_t begin, const std::byte* lines, int64_t length) HWY_ATTR {
              for (int64_t line = 0; line < length; ++line) {
-               Vector codes[kLineVectors];
-               line_floats<width.value>(lines + line * line_bytes(width.value), codes);
                float* target = tile + (begin - first + line) * kLineCodes;
-               for (int v = 0; v < kLineVectors; ++v) {
-                 hn::StoreU(codes[v], kFloats, target + v * kLanes);
-               }
+               for_line<width.value>(lines + line * line_bytes(width.value),
+                                     [&](int place, const Vector codes)
+                                         HWY_ATTR { hn::StoreU(codes, kFloats, target + place); });
              }
            });
 }

@@ -32,18 +32,21 @@ void decode_panel(const CodedPart& part,
            count,
            [&](auto width, int64_t begin, const std::byte* lines, int64_t length) HWY_ATTR {
              for (int64_t line = begin; line < begin + length; ++line) {
-               Vector codes[kLineVectors];
-               line_floats<width.value>(lines + (line - begin) * line_bytes(width.value), codes);
                float* target = numbers + (line - first) * stride;
-               for (int v = 0; v < kLineVectors && v * kLanes < places; ++v) {
-                 const int64_t place =
-                     first + v * kLanes;  // a panel's first line is its first place
-                 const Vector scale = part.by_line ? hn::Set(kFloats, part.scale[line])
-                                                   : hn::LoadU(kFloats, part.scale + place);
-                 const Vector zero = part.by_line ? hn::Set(kFloats, part.zero[line])
-                                                  : hn::LoadU(kFloats, part.zero + place);
-                 hn::StoreU(hn::MulAdd(codes[v], scale, zero), kFloats, target + v * kLanes);
-               }
+               for_line<width.value>(
+                   lines + (line - begin) * line_bytes(width.value),
+                   [&](int place, const Vector codes) HWY_ATTR {
+                     if (place < places) {
+                       // A panel's first line is its first place.
+                       const Vector scale = part.by_line
+                                                ? hn::Set(kFloats, part.scale[line])
+                                                : hn::LoadU(kFloats, part.scale + first + place);
+                       const Vector zero = part.by_line
+                                               ? hn::Set(kFloats, part.zero[line])
+                                               : hn::LoadU(kFloats, part.zero + first + place);
+                       hn::StoreU(hn::MulAdd(codes, scale, zero), kFloats, target + place);
+                     }
+                   });
              }
            });
 }

@@ -61,15 +61,15 @@ struct Text {
       key[i] = static_cast<float>(rng.next_uniform() * 4 - 2);
       value[i] = static_cast<float>(rng.next_uniform() * 2 - 1);
     }
+    std::vector<std::byte> page(static_cast<size_t>(page_bytes));
+    if (codec != nullptr) {
+      codec->encode(key.data(), value.data(), 0, nullptr, page.data());
+    } else {
+      write_page_tokens(shape, type, key.data(), value.data(), 0, kPageTokens, page.data());
+    }
     for (auto& layer : pages) {
       for (int64_t token = 0; token < tokens; token += kPageTokens) {
-        auto& page = storage.emplace_back(static_cast<size_t>(page_bytes));
-        if (codec != nullptr) {
-          codec->encode(key.data(), value.data(), token / kPageTokens, nullptr, page.data());
-        } else {
-          write_page_tokens(shape, type, key.data(), value.data(), 0, kPageTokens, page.data());
-        }
-        layer.push_back(page.data());
+        layer.push_back(storage.emplace_back(page).data());
       }
     }
   }
