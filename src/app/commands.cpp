@@ -7,6 +7,7 @@
 #include "cli/model_commands.h"
 #include "cli/store_commands.h"
 #include "cli/token_commands.h"
+#include "cli/train_commands.h"
 
 namespace adze::app {
 
@@ -24,6 +25,8 @@ const std::vector<core::Command>& commands() {
                                                        cli::bench_command(),
                                                        cli::kv_command(),
                                                        cli::cache_lab_command(),
+                                                       cli::data_command(),
+                                                       cli::train_command(),
                                                        serve_command(),
                                                        cli::tokenize_command(),
                                                        cli::detokenize_command(),

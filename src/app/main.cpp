@@ -68,7 +68,7 @@ int main(int count, char** values) {
   // A reader that closes the pipe (adze ... | head) ends the write with an error, not the process.
   std::signal(SIGPIPE, SIG_IGN);
   try {
-    adze::app::register_cache_methods();
+    adze::app::register_methods();
     const int code = run({values + 1, values + count});
     std::cout.flush();
     return code;

@@ -1,8 +1,8 @@
 #pragma once
-// The methods that the cache knows by name.
+// The methods that the cache and training know by name.
 
 namespace adze::app {
 
-void register_cache_methods();  // once, before anything is looked up
+void register_methods();  // once, before anything is looked up
 
 }  // namespace adze::app
