@@ -7,6 +7,7 @@
 #include "cli/model_commands.h"
 #include "cli/store_commands.h"
 #include "cli/token_commands.h"
+#include "cli/train_commands.h"
 
 namespace adze::app {
 
@@ -25,6 +26,8 @@ const std::vector<core::Command>& commands() {
                                                        cli::kv_command(),
                                                        cli::cache_lab_command(),
                                                        cli::choices_command(),
+                                                       cli::data_command(),
+                                                       cli::train_command(),
                                                        serve_command(),
                                                        cli::tokenize_command(),
                                                        cli::detokenize_command(),

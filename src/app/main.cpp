@@ -10,6 +10,7 @@
 #include "app/version.h"
 #include "core/error.h"
 #include "methods/cache_methods.h"
+#include "methods/training_methods.h"
 
 namespace {
 
@@ -69,6 +70,7 @@ int main(int count, char** values) {
   std::signal(SIGPIPE, SIG_IGN);
   try {
     adze::methods::register_cache_methods();
+    adze::methods::register_training_methods();
     const int code = run({values + 1, values + count});
     std::cout.flush();
     return code;
