@@ -11,7 +11,7 @@ row which picks sees about as many tokens under every policy; what it saw is in 
 Work is done in pieces that are kept in build/runs/sirllm_dialog; --seconds ends the run before a
 piece that would begin later, and the next run goes on there. The table of what is there is printed
 each time and, when nothing is missing, written to runs/records/sirllm_dialog.md. Intervals: 95 %,
-percentiles of 2000 bootstrap samples of whole dialogues, or of blocks of 50 rounds; differences are
+percentiles of 2000 bootstrap samples of whole dialogues, or of blocks of 20 rounds; differences are
 paired. Data: ../shared/data/dialog, or the folder that ADZE_SHARED names with /data/dialog.
 """
 
@@ -34,7 +34,7 @@ PIECES = ROOT / "build" / "runs" / "sirllm_dialog"
 DATA = pathlib.Path(os.environ.get("ADZE_SHARED", ROOT.parent / "shared")) / "data" / "dialog"
 MOVES = ["rock", "paper", "scissors"]
 DIALOGUES_A_PIECE = 130
-BLOCK = 50  # rounds that are drawn together
+BLOCK = 20  # rounds that are drawn together
 SAMPLES = 2000
 
 # Turns take about 130 and 75 tokens. SirLLM makes room before a turn, H2O after it, and a window
@@ -259,8 +259,12 @@ def main():
     template = Template(options.model)
     work = {"DailyDialog": dialog_turns(template, options.rows),
             "rock-paper-scissors": game_turns(template, options.rounds)}
-    results = {(task, policy): [run_piece(options.model, options.threads, setting, piece) for piece in pieces]
-               for task, pieces in work.items() for policy, setting in POLICIES[task].items()}
+    results = {(task, policy): [None] * len(work[task]) for task in work for policy in POLICIES[task]}
+    # A piece under every policy, then the next, both tasks by turns: what is there can be compared.
+    for i in range(max(map(len, work.values()))):
+        for (task, policy), done in results.items():
+            if i < len(done):
+                done[i] = run_piece(options.model, options.threads, POLICIES[task][policy], work[task][i])
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always"], capture_output=True, text=True).stdout.strip()
     text = ["# SirLLM, StreamingLLM and H2O on dialogues", "",
             f"`runs/sirllm_dialog.py --rows {options.rows} --rounds {options.rounds}`, {options.model}, cache in f16, "
