@@ -34,8 +34,8 @@ struct TokenShard {
 
 struct TokenManifest {
   int64_t vocab_size = 0;
-  int64_t token_bytes = 2;       // 2 or 4
-  int64_t end_of_text = 0;       // the id behind every document
+  int64_t token_bytes = 2;            // 2 or 4
+  int64_t end_of_text = 0;            // the id behind every document
   std::string tokenizer_sha256 = {};  // of tokenizer.json
   std::vector<TokenShard> shards = {};
 

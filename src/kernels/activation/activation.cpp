@@ -128,9 +128,9 @@ struct Activated {
 
 HWY_INLINE Activated silu_and_slope(Vector gate) {
   const Vector one = hn::Set(kFloats, 1.0F);
-  const Vector lowest = hn::Set(kFloats, -88.0F);  // below, damp() passes too much
+  const Vector lowest = hn::Set(kFloats, -88.0F);             // below, damp() passes too much
   gate = hn::IfThenElse(hn::Lt(gate, lowest), lowest, gate);  // NaN stays
-  const Vector share = damp(one, hn::Neg(gate));  // sigmoid
+  const Vector share = damp(one, hn::Neg(gate));              // sigmoid
   const Vector value = hn::Mul(gate, share);
   // s + g s (1 - s)
   return {value, hn::MulAdd(value, hn::Sub(one, share), share)};

@@ -209,7 +209,8 @@ float symmetric_step(std::span<const float> numbers, int64_t bits) {
 }
 
 Decomposition decompose(std::span<const double> matrix, int64_t rows, int64_t m) {
-  // [10 §2.2 step 2], of which nothing is cut off [10 §2.2 step 4], by way of XᵀX = V diag(s²) Vᵀ [10 §2.8 step 3]: X = (X V s^-1/2) (s^1/2 Vᵀ).
+  // [10 §2.2 step 2], of which nothing is cut off [10 §2.2 step 4], by way of XᵀX = V diag(s²) Vᵀ
+  // [10 §2.8 step 3]: X = (X V s^-1/2) (s^1/2 Vᵀ).
   std::vector<double> gram(static_cast<size_t>(m * m));
   for (int64_t row = 0; row < rows; ++row) {
     const double* x = matrix.data() + row * m;
