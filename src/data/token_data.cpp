@@ -16,6 +16,7 @@
 #include "core/check.h"
 #include "core/error.h"
 #include "core/json.h"
+#include "core/write_all.h"
 
 namespace adze::data {
 namespace {
@@ -285,12 +286,8 @@ class TokenShardWriter::File {
  private:
   void flush() {
     hash_.update(buffer_);
-    for (size_t done = 0; done < buffer_.size();) {
-      const ssize_t written = ::write(descriptor_, buffer_.data() + done, buffer_.size() - done);
-      if (written < 0 && errno != EINTR) {
-        fail("write");
-      }
-      done += static_cast<size_t>(std::max<ssize_t>(written, 0));
+    if (!core::write_all(descriptor_, buffer_)) {
+      fail("write");
     }
     buffer_.clear();
   }

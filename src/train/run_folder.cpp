@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/mapped_file.h"
+#include "core/write_all.h"
 #include "formats/sha256.h"
 
 namespace adze::train {
@@ -44,12 +45,8 @@ class Descriptor {
   Descriptor& operator=(const Descriptor&) = delete;
 
   void write(std::span<const std::byte> bytes) const {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(value_, bytes.data(), bytes.size());
-      if (written < 0 && errno != EINTR) {
-        throw system_error("write", path_);
-      }
-      bytes = bytes.subspan(static_cast<size_t>(std::max<ssize_t>(written, 0)));
+    if (!core::write_all(value_, bytes)) {
+      throw system_error("write", path_);
     }
   }
   void sync() const {
@@ -173,7 +170,7 @@ void RunFolder::write_json(const std::string& name, const nlohmann::ordered_json
 
 void RunFolder::add_metrics(const nlohmann::ordered_json& row) {
   const std::string line = row.dump() + "\n";
-  if (::write(metrics_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+  if (!core::write_all(metrics_, std::as_bytes(std::span(line)))) {
     throw system_error("write", path_ / kMetrics);
   }
 }
