@@ -6,48 +6,24 @@
 namespace adze::train {
 namespace {
 
-class AdamW : public Optimizer {
+class AdamW : public TwoMomentOptimizer<kernels::ParameterSpan> {
  public:
-  AdamW(std::vector<Parameter> parameters, const AdamWOptions& options) : options_(options) {
-    int64_t all = 0;
-    for (const Parameter& parameter : parameters) {
-      all += parameter.count;
-    }
-    first_.resize(static_cast<size_t>(all));
-    second_.resize(static_cast<size_t>(all));
-    size_t place = 0;
-    for (const Parameter& parameter : parameters) {
-      spans_.push_back({parameter.value,
-                        parameter.gradient,
-                        first_.data() + place,
-                        second_.data() + place,
-                        parameter.count,
-                        parameter.decays});
-      place += static_cast<size_t>(parameter.count);
-    }
-  }
+  AdamW(const std::vector<Parameter>& parameters, const AdamWOptions& options)
+      : TwoMomentOptimizer(parameters), options_(options) {}
 
   void step(double learning_rate, double gradient_scale) override {
-    ++steps_;
     kernels::adamw_update({.learning_rate = learning_rate,
                            .beta1 = options_.beta1,
                            .beta2 = options_.beta2,
                            .epsilon = options_.epsilon,
                            .weight_decay = options_.weight_decay,
                            .gradient_scale = gradient_scale,
-                           .step = steps_},
-                          spans_);
+                           .step = next_step()},
+                          spans());
   }
-
-  std::vector<std::span<float>> state() override { return {first_, second_}; }
-  std::vector<std::span<int64_t>> counters() override { return {std::span(&steps_, 1)}; }
 
  private:
   AdamWOptions options_;
-  std::vector<float> first_;
-  std::vector<float> second_;
-  std::vector<kernels::ParameterSpan> spans_;
-  int64_t steps_ = 0;
 };
 
 void require(bool holds, const char* field, double value, const char* legal) {
@@ -68,7 +44,7 @@ void AdamWOptions::validate() const {
 
 std::unique_ptr<Optimizer> make_adamw(std::vector<Parameter> parameters,
                                       const AdamWOptions& options) {
-  return std::make_unique<AdamW>(std::move(parameters), options);
+  return std::make_unique<AdamW>(parameters, options);
 }
 
 std::vector<OptimizerEntry>& optimizer_entries() {

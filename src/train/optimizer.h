@@ -1,6 +1,6 @@
 #pragma once
 // How parameters follow their gradients. Optimisers are found by name, with options of their own:
-// "adamw:beta2=0.99"; methods add theirs in app/.
+// "adamw:beta2=0.99"; methods add theirs in methods/register_methods.cpp.
 
 #include <cstdint>
 #include <functional>
@@ -41,6 +41,44 @@ class Optimizer {
 
   // Norm that gradients are clipped to unless the user says otherwise; 0: none.
   virtual double usual_clip_norm() const { return 1.0; }
+};
+
+// What optimisers with two numbers of state a value have in common: that state, and the count of
+// steps. Span: a tensor as the update takes it, {value, gradient, first, second, count, decays}.
+template <class Span>
+class TwoMomentOptimizer : public Optimizer {
+ public:
+  explicit TwoMomentOptimizer(const std::vector<Parameter>& parameters) {
+    size_t all = 0;
+    for (const Parameter& parameter : parameters) {
+      all += static_cast<size_t>(parameter.count);
+    }
+    first_.resize(all);
+    second_.resize(all);
+    size_t place = 0;
+    for (const Parameter& parameter : parameters) {
+      spans_.push_back({parameter.value,
+                        parameter.gradient,
+                        first_.data() + place,
+                        second_.data() + place,
+                        parameter.count,
+                        parameter.decays});
+      place += static_cast<size_t>(parameter.count);
+    }
+  }
+
+  std::vector<std::span<float>> state() override { return {first_, second_}; }
+  std::vector<std::span<int64_t>> counters() override { return {std::span(&steps_, 1)}; }
+
+ protected:
+  std::span<const Span> spans() const { return spans_; }
+  int64_t next_step() { return ++steps_; }  // from 1
+
+ private:
+  std::vector<float> first_;
+  std::vector<float> second_;
+  std::vector<Span> spans_;
+  int64_t steps_ = 0;
 };
 
 struct OptimizerEntry {

@@ -202,8 +202,7 @@ namespace {
 class Padded {
  public:
   Padded(const FisherSpan& tensor, const Block& block)
-      : tensor_(tensor), first_(block.first), count_(block.count % 16) {
-    begin_ = first_ + block.count - count_;
+      : tensor_(tensor), count_(block.count % 16), begin_(block.first + block.count - count_) {
     copy(tensor.value, value_);
     copy(tensor.gradient, gradient_);
     copy(tensor.momentum, momentum_);
@@ -222,9 +221,8 @@ class Padded {
   }
 
   const FisherSpan& tensor_;
-  int64_t first_;
   int64_t count_;
-  int64_t begin_ = 0;
+  int64_t begin_;
   float value_[16] = {};
   float gradient_[16] = {};
   float momentum_[16] = {};
@@ -363,44 +361,22 @@ void fadam_update(const FAdamOptions& options,
 
 namespace {
 
-class FAdam : public train::Optimizer {
+class FAdam : public train::TwoMomentOptimizer<FisherSpan> {
  public:
   FAdam(const std::vector<train::Parameter>& parameters, const FAdamOptions& options)
-      : options_(options) {
-    size_t all = 0;
-    for (const train::Parameter& parameter : parameters) {
-      all += static_cast<size_t>(parameter.count);
-    }
-    momentum_.resize(all);
-    fisher_.resize(all);
-    size_t place = 0;
-    for (const train::Parameter& parameter : parameters) {
-      tensors_.push_back({parameter.value,
-                          parameter.gradient,
-                          momentum_.data() + place,
-                          fisher_.data() + place,
-                          parameter.count,
-                          parameter.decays});
-      place += static_cast<size_t>(parameter.count);
-    }
-  }
+      : TwoMomentOptimizer(parameters), options_(options) {}
 
   void step(double learning_rate, double gradient_scale) override {
-    ++steps_;  // [07 §2.2 line 4]
     fadam_update(options_,
-                 {.learning_rate = learning_rate, .gradient_scale = gradient_scale, .step = steps_},
-                 tensors_);
+                 {.learning_rate = learning_rate,
+                  .gradient_scale = gradient_scale,
+                  .step = next_step()},  // [07 §2.2 line 4]
+                 spans());
   }
-  std::vector<std::span<float>> state() override { return {momentum_, fisher_}; }
-  std::vector<std::span<int64_t>> counters() override { return {std::span(&steps_, 1)}; }
   double usual_clip_norm() const override { return 0; }  // it clips the natural gradient
 
  private:
   FAdamOptions options_;
-  std::vector<float> momentum_;
-  std::vector<float> fisher_;
-  std::vector<FisherSpan> tensors_;
-  int64_t steps_ = 0;
 };
 
 void require(bool holds, const char* field, const std::string& value, const char* legal) {
