@@ -1,5 +1,7 @@
 #include "kernels/activation/activation.h"
 
+#include <type_traits>
+
 #include "core/check.h"
 #include "core/parallel.h"
 #include "kernels/simd.h"
@@ -68,12 +70,16 @@ HWY_INLINE Vector upper_tail(Vector x) {
   return hn::Mul(hn::Mul(sum, t), hn::Exp(kFloats, exponent));
 }
 
+// Φ(x), the normal distribution.
+HWY_INLINE Vector normal_share(Vector x) {
+  const Vector tail = upper_tail(hn::Abs(x));
+  // Negative values take the tail itself: 1 - (1 - tail) would lose its digits.
+  return hn::IfNegativeThenElse(x, tail, hn::Sub(hn::Set(kFloats, 1.0F), tail));
+}
+
 HWY_INLINE Vector gelu(Vector value) {
   value = above_vanished(value);
-  const Vector tail = upper_tail(hn::Abs(value));
-  // Negative values take the tail itself: 1 - (1 - tail) would lose its digits.
-  const Vector share = hn::IfNegativeThenElse(value, tail, hn::Sub(hn::Set(kFloats, 1.0F), tail));
-  return hn::Mul(value, share);
+  return hn::Mul(value, normal_share(value));
 }
 
 template <Activation activation>
@@ -84,6 +90,19 @@ HWY_INLINE Vector activated(Vector value) {
     return gelu(value);
   } else {
     return gelu_tanh(value);
+  }
+}
+
+// Calls body with the activation as a type.
+template <class Body>
+void with_activation(Activation activation, Body&& body) {
+  switch (activation) {
+    case Activation::kSilu:
+      return body(std::integral_constant<Activation, Activation::kSilu>());
+    case Activation::kGelu:
+      return body(std::integral_constant<Activation, Activation::kGelu>());
+    case Activation::kGeluTanh:
+      return body(std::integral_constant<Activation, Activation::kGeluTanh>());
   }
 }
 
@@ -108,16 +127,9 @@ void activate_rows(Activation activation,
                    int64_t columns,
                    float* y) {
   core::parallel_for(rows, 8, [&](int64_t first, int64_t last) {
-    const int64_t begin = first * columns;
-    const int64_t end = last * columns;
-    switch (activation) {
-      case Activation::kSilu:
-        return activate_elements<Activation::kSilu>(gate, up, begin, end, y);
-      case Activation::kGelu:
-        return activate_elements<Activation::kGelu>(gate, up, begin, end, y);
-      case Activation::kGeluTanh:
-        return activate_elements<Activation::kGeluTanh>(gate, up, begin, end, y);
-    }
+    with_activation(activation, [&](auto kind) {
+      activate_elements<kind.value>(gate, up, first * columns, last * columns, y);
+    });
   });
 }
 
@@ -152,8 +164,7 @@ HWY_INLINE Activated gelu_tanh_and_slope(Vector gate) {
 
 HWY_INLINE Activated gelu_and_slope(Vector gate) {
   gate = hn::Min(above_vanished(gate), hn::Set(kFloats, 1e9F));
-  const Vector tail = upper_tail(hn::Abs(gate));
-  const Vector share = hn::IfNegativeThenElse(gate, tail, hn::Sub(hn::Set(kFloats, 1.0F), tail));
+  const Vector share = normal_share(gate);
   const Vector density =
       hn::Mul(hn::Exp(kFloats, hn::Mul(hn::Mul(gate, gate), hn::Set(kFloats, -0.5F))),
               hn::Set(kFloats, 0.39894228F));  // 1 / sqrt(2 π)
@@ -200,19 +211,10 @@ void gradient_rows(Activation activation,
                    float* gate_gradient,
                    float* up_gradient) {
   core::parallel_for(rows, 8, [&](int64_t first, int64_t last) {
-    const int64_t begin = first * columns;
-    const int64_t end = last * columns;
-    const auto run = [&](auto elements) {
-      elements(gate, up, y_gradient, begin, end, gate_gradient, up_gradient);
-    };
-    switch (activation) {
-      case Activation::kSilu:
-        return run(gradient_elements<Activation::kSilu>);
-      case Activation::kGelu:
-        return run(gradient_elements<Activation::kGelu>);
-      case Activation::kGeluTanh:
-        return run(gradient_elements<Activation::kGeluTanh>);
-    }
+    with_activation(activation, [&](auto kind) {
+      gradient_elements<kind.value>(
+          gate, up, y_gradient, first * columns, last * columns, gate_gradient, up_gradient);
+    });
   });
 }
 

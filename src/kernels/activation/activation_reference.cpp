@@ -26,22 +26,6 @@ double activated(Activation activation, double value) {
   return NAN;
 }
 
-}  // namespace
-
-void activate_reference(Activation activation,
-                        const float* gate,
-                        const float* up,
-                        int64_t rows,
-                        int64_t columns,
-                        float* y) {
-  for (int64_t i = 0; i < rows * columns; ++i) {
-    const double value = activated(activation, static_cast<double>(gate[i]));
-    y[i] = static_cast<float>(up == nullptr ? value : value * static_cast<double>(up[i]));
-  }
-}
-
-namespace {
-
 double slope_of(Activation activation, double value) {
   switch (activation) {
     case Activation::kSilu: {
@@ -62,6 +46,18 @@ double slope_of(Activation activation, double value) {
 }
 
 }  // namespace
+
+void activate_reference(Activation activation,
+                        const float* gate,
+                        const float* up,
+                        int64_t rows,
+                        int64_t columns,
+                        float* y) {
+  for (int64_t i = 0; i < rows * columns; ++i) {
+    const double value = activated(activation, static_cast<double>(gate[i]));
+    y[i] = static_cast<float>(up == nullptr ? value : value * static_cast<double>(up[i]));
+  }
+}
 
 void activate_gradient_reference(Activation activation,
                                  const float* gate,
