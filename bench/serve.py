@@ -168,12 +168,19 @@ def prefix_times(served, system):
             for question in ("What is this text about?", "Who is named in it?")]
 
 
+def peer_of(samples, name):
+    """The setting of llama-server that counts for a test: the one that was faster in the first round."""
+    if name in SHAPES:
+        return max(SIDES[1:], key=lambda side: samples[name][side][0])
+    return min(SIDES[1:], key=lambda side: samples["first_token"][side][0])
+
+
 def still_measured(samples, name, number):
-    """The sides of a round: of llama-server's two settings only the one that was faster in the first."""
+    """The sides of a round, in turn."""
     if number == 0:
         return SIDES
-    best = (min if name == "first_token" else max)(SIDES[1:], key=lambda side: samples[name][side][0])
-    return (best, SIDES[0]) if number % 2 else (SIDES[0], best)
+    peer = peer_of(samples, name)
+    return (peer, SIDES[0]) if number % 2 else (SIDES[0], peer)
 
 
 def measure(model, programs, ids, options):
@@ -199,11 +206,6 @@ def measure(model, programs, ids, options):
     return samples
 
 
-def peer_of(sides):
-    """The setting of llama-server that was measured to the end."""
-    return max(SIDES[1:], key=lambda side: len(sides[side]))
-
-
 def report(samples, options):
     medians = {name: {side: statistics.median(values) for side, values in sides.items()}
                for name, sides in samples.items()}
@@ -213,18 +215,18 @@ def report(samples, options):
     for name, sides in samples.items():
         is_time = name not in SHAPES
         unit, scale = ("ms", 1000) if is_time else ("tokens/s", 1)
-        peer = medians[name][peer_of(sides)]
+        peer = medians[name][peer_of(samples, name)]
         ratio = peer / medians[name]["adze"] if is_time else medians[name]["adze"] / peer
         result[f"{name}_ratio"] = round(ratio, 3)
         cells = [f"{medians[name][side] * scale:.1f} ({min(values) * scale:.1f} to {max(values) * scale:.1f})"
                  for side, values in sides.items()]
         say(f"| {name}, {unit} | " + " | ".join(cells) + f" | {ratio:.2f} {'█' * round(8 * ratio)} |")
-    for field, side in (("time_to_first_token", "adze"), ("llama_server", peer_of(samples["first_token"]))):
+    for field, side in (("time_to_first_token", "adze"), ("llama_server", peer_of(samples, "first_token"))):
         speedup = statistics.median(first / second for first, second in zip(
             samples["first_token"][side], samples["second_token"][side]))
         result[f"{field}_prefix_speedup"] = round(speedup, 3)
     result["adze_tokens_per_second"] = round(medians["throughput"]["adze"], 1)
-    result["llama_server_tokens_per_second"] = round(medians["throughput"][peer_of(samples["throughput"])], 1)
+    result["llama_server_tokens_per_second"] = round(medians["throughput"][peer_of(samples, "throughput")], 1)
     return result
 
 
