@@ -9,8 +9,7 @@
 #include "app/commands.h"
 #include "app/version.h"
 #include "core/error.h"
-#include "methods/cache_methods.h"
-#include "methods/training_methods.h"
+#include "methods/register_methods.h"
 
 namespace {
 
@@ -69,8 +68,7 @@ int main(int count, char** values) {
   // A reader that closes the pipe (adze ... | head) ends the write with an error, not the process.
   std::signal(SIGPIPE, SIG_IGN);
   try {
-    adze::methods::register_cache_methods();
-    adze::methods::register_training_methods();
+    adze::methods::register_methods();
     const int code = run({values + 1, values + count});
     std::cout.flush();
     return code;

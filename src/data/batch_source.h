@@ -91,7 +91,8 @@ BatchSourceEntry make_batch_source_entry(std::string name,
           }};
 }
 
-// concat and pack; methods add theirs in app/, before anything is looked up.
+// concat and pack; methods add theirs in methods/register_methods.cpp, before anything is looked
+// up.
 std::vector<BatchSourceEntry>& batch_source_entries();
 // text: "concat:length=512,mask=true". The data must outlive the source. Throws core::UsageError:
 // unknown name or key, a value out of range.

@@ -1,6 +1,6 @@
 #pragma once
 // Names of stores and policies, with their options: "window:sinks=4,window=1020". Methods add
-// theirs in methods/cache_methods.cpp, explicitly, before anything is looked up.
+// theirs in methods/register_methods.cpp, explicitly, before anything is looked up.
 
 #include <functional>
 #include <map>

@@ -13,9 +13,9 @@
 #include "core/state_stream.h"
 #include "infer/append_tokens.h"
 #include "kv/cache_registry.h"
-#include "methods/cache_methods.h"
 #include "methods/decoquant/decoquant.h"
 #include "methods/pyramid_infer/pyramid_infer.h"
+#include "methods/register_methods.h"
 #include "model/checkpoint.h"
 #include "model/forward.h"
 #include "model/load_model.h"
@@ -35,7 +35,7 @@ nlohmann::json read_json(const std::filesystem::path& path) {
 
 class CacheGolden : public testing::Test {
  protected:
-  void SetUp() override { methods::register_cache_methods(); }
+  void SetUp() override { methods::register_methods(); }
 };
 
 // A golden model in a cache of its own.

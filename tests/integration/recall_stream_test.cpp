@@ -8,7 +8,7 @@
 
 #include "core/rng.h"
 #include "eval/choice_stream.h"
-#include "methods/cache_methods.h"
+#include "methods/register_methods.h"
 #include "model/checkpoint.h"
 #include "model/load_model.h"
 
@@ -69,7 +69,7 @@ class RecallStream : public testing::Test {
     return stream.take(question).chosen == item;
   }
 
-  void SetUp() override { methods::register_cache_methods(); }
+  void SetUp() override { methods::register_methods(); }
 
   model::ModelPtr model_ = model::load_model(
       model::open_checkpoint("src/methods/sirllm/golden/recall_stream"), kernels::Arithmetic::kF32);

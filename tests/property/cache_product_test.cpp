@@ -12,7 +12,7 @@
 #include "infer/surprisal.h"
 #include "kv/cache_registry.h"
 #include "kv/cached_attention.h"
-#include "methods/cache_methods.h"
+#include "methods/register_methods.h"
 #include "model/forward.h"
 #include "tests/support/random_model.h"
 
@@ -25,7 +25,7 @@ constexpr int64_t kPrompt = 260;
 constexpr int64_t kAnswer = 34;
 
 std::vector<std::string> store_names() {
-  methods::register_cache_methods();
+  methods::register_methods();
   std::vector<std::string> names;
   for (const kv::StoreEntry& entry : kv::store_entries()) {
     names.push_back(entry.name);
@@ -52,7 +52,7 @@ std::vector<PolicyPair> policies() {
 }
 
 TEST(CacheProduct, ListsEveryPolicyThatIsKnown) {
-  methods::register_cache_methods();
+  methods::register_methods();
   std::vector<std::string> listed;
   for (const PolicyPair& pair : policies()) {
     listed.push_back(pair.limited.substr(0, pair.limited.find(':')));

@@ -15,7 +15,7 @@
 #include "infer/surprisal.h"
 #include "kv/cache_registry.h"
 #include "kv/cached_attention.h"
-#include "methods/cache_methods.h"
+#include "methods/register_methods.h"
 #include "model/forward.h"
 #include "tests/support/random_model.h"
 
@@ -36,7 +36,7 @@ struct Setting {
 
 // Every store with every policy; "sealed" is a store whose raw and sealed forms differ.
 std::vector<Setting> settings(const model::ModelSpec& spec) {
-  methods::register_cache_methods();
+  methods::register_methods();
   std::vector<std::pair<std::string, kv::KvStorePtr>> stores = {
       {"sealed",
        kv::make_plain_store(kernels::PageType::kF32, kernels::PageType::kF16, shape_of(spec))}};

@@ -10,7 +10,7 @@
 
 #include "core/error.h"
 #include "infer/append_tokens.h"
-#include "methods/cache_methods.h"
+#include "methods/register_methods.h"
 #include "model/forward.h"
 #include "tests/support/random_model.h"
 
@@ -19,7 +19,7 @@ namespace {
 
 class ChoiceStreamTest : public testing::Test {
  protected:
-  void SetUp() override { methods::register_cache_methods(); }
+  void SetUp() override { methods::register_methods(); }
 
   infer::Generator generator(const std::string& policy, int64_t chunk = 256) const {
     return {model_, {.kv_store = "f32", .kv_policy = policy, .context = 0, .prefill_chunk = chunk}};
