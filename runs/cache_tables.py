@@ -3,8 +3,8 @@
 
   runs/cache_tables.py [--tables stores policies combined] [--context 2048] [--chunks 8] [--threads N]
 
-One `adze cache-lab` a row; each finished row is kept in runs/records/cache_tables.json, and a row that is there
-for this context, number of windows and text is not measured again. Bytes are shares of the full cache in f16.
+Finished rows are kept in runs/records/cache_tables.json, and a row that is there for this context, number of
+windows and text is not measured again. Bytes are shares of the full cache in f16.
 """
 
 import argparse
@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 ADZE = os.environ.get("ADZE", ROOT / "build/adze")
 TEXT = pathlib.Path(os.environ.get("ADZE_SHARED", ROOT.parent / "shared")) / "data/text/wikitext2-test.txt"
 RECORD = ROOT / "runs/records/cache_tables.json"
+PIECE = 4  # cells that are lost when a run is stopped
 FULL = ("full", "f16", 1)
 SHARE = 0.46  # of the tokens: the ratio that PyramidInfer's paper reports
 TABLES = {
@@ -31,15 +32,30 @@ TABLES = {
 }
 
 
-def measure(cell, options, measures):
-    policy, store, budget = cell
-    command = [ADZE, "cache-lab", "--file", TEXT, "--policies", policy, "--stores", store, "--budgets", budget,
+def measure(cells, options, measures):
+    """Rows of cells that differ in their policy or in their store: the full cache is computed once for all."""
+    policies, stores, budgets = (list(dict.fromkeys(values)) for values in zip(*cells))
+    command = [ADZE, "cache-lab", "--file", TEXT, "--policies", *policies, "--stores", *stores, "--budgets", *budgets,
                "--context", options.context, "--chunks", options.chunks, "--measures", *measures,
                "--threads", options.threads, "--json"]
     done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     if done.returncode != 0:
         sys.exit(f"cache_tables: failed: {' '.join(map(str, command))}")
-    return json.loads(done.stdout.splitlines()[-1])["rows"][0]
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    return [next(row for row in rows if (row["policy"], row["store"], row["budget"]) == cell) for cell in cells]
+
+
+def batches(cells):
+    """Runs of up to PIECE cells that one cache-lab measures without measuring any other."""
+    batch = []
+    for cell in cells:
+        differ = [len({*values}) > 1 for values in zip(*batch, cell)]
+        if len(batch) == PIECE or sum(differ) > 1:
+            yield batch
+            batch = []
+        batch.append(cell)
+    if batch:
+        yield batch
 
 
 def key(cell, options):
@@ -74,17 +90,15 @@ def main():
     known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     start = time.monotonic()
     for name in options.tables:
-        for number, cell in enumerate(TABLES[name]):
-            if key(cell, options) in known:
-                continue
+        for cells in batches([cell for cell in TABLES[name] if key(cell, options) not in known]):
             if options.seconds and time.monotonic() - start > options.seconds:
-                sys.exit(f"cache_tables: stopped before {key(cell, options)}; call again to go on")
-            row = measure(cell, options, ["perplexity", "agreement", "needle"])
-            known[key(cell, options)] = row
+                sys.exit(f"cache_tables: stopped before {key(cells[0], options)}; call again to go on")
+            for cell, row in zip(cells, measure(cells, options, ["perplexity", "agreement", "needle"])):
+                known[key(cell, options)] = row
+                print(f"{name}, {time.monotonic() - start:.0f} s: {key(cell, options)}: "
+                      f"perplexity {row['perplexity']}", file=sys.stderr, flush=True)
             RECORD.parent.mkdir(exist_ok=True)
             RECORD.write_text(json.dumps(known, indent=1) + "\n")
-            print(f"{name} {number + 1} of {len(TABLES[name])}, {time.monotonic() - start:.0f} s: "
-                  f"{key(cell, options)}: perplexity {row['perplexity']}", file=sys.stderr, flush=True)
         full = known[key(FULL, options)]
         print(f"\n{name}, {options.chunks} windows of {options.context} tokens\n")
         print(shown([(cell, known[key(cell, options)]) for cell in TABLES[name]], full))

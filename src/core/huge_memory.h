@@ -1,6 +1,7 @@
 #pragma once
-// Memory for weights: read from end to end for every token, so that 4 KiB pages would cost an
-// address translation every few hundred cycles. Pieces are cut from regions of 2 MiB pages.
+// Memory that is read from end to end for every token: weights and cache pages. With pages of 4 KiB
+// an address translation would be due every few hundred cycles, so pieces are cut from regions of
+// 2 MiB pages.
 
 #include <cstddef>
 #include <cstdint>
@@ -8,8 +9,9 @@
 
 namespace adze::core {
 
-// 64-byte aligned, zero. A region goes back to the system when the last of its pieces is gone.
-// Where the system has no large pages these are ordinary ones. Throws std::bad_alloc.
+// 64-byte aligned, zero. What a piece held is given back to the system with it, to the 4 KiB page,
+// and its place is used again. Where the system has no large pages these are ordinary ones. Throws
+// std::bad_alloc.
 std::shared_ptr<std::byte> allocate_huge(int64_t bytes);
 
 }  // namespace adze::core

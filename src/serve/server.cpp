@@ -14,6 +14,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include "kv/cache_registry.h"
 #include "model/model.h"
@@ -35,6 +36,8 @@ using asio::awaitable;
 constexpr std::string_view kPageSecurity =
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "frame-ancestors 'none'";
+
+constexpr std::chrono::seconds kTrimPause{5};
 
 // For clients whose answers end before they are complete.
 std::exception_ptr shutting_down() {
@@ -531,7 +534,17 @@ bool Server::run() {
     }
     self.io.stop();
   };
+  // A burst of large tensors (logits of many rows, a long embedding) leaves holes all over the
+  // heap, which the system gets back only when asked to take them.
+  const auto trim = [&]() -> awaitable<void> {
+    for (asio::steady_timer timer(self.io);;) {
+      timer.expires_after(kTrimPause);
+      co_await timer.async_wait(asio::use_awaitable);
+      ::malloc_trim(0);
+    }
+  };
   asio::co_spawn(self.io, drain(), asio::detached);
+  asio::co_spawn(self.io, trim(), asio::detached);
   self.io.run();
   return all_ended;
 }

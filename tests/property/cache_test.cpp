@@ -49,6 +49,7 @@ std::vector<Setting> settings(const model::ModelSpec& spec) {
                            "kivi:bits=2",
                            "deco:bits=4",
                            "deco:bits=2",
+                           "deco:bits=1",
                            "deco:bits=3,form=a",
                            "deco:form=b"}) {
     stores.emplace_back(name, kv::make_store(name, spec));

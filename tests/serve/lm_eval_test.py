@@ -101,7 +101,7 @@ class LmEval(unittest.TestCase):
         from lm_eval.tasks import TaskManager
 
         os.environ["OPENAI_API_KEY"] = KEY
-        with Server(keys=[KEY], model=f"served={cls.model}") as server:
+        with Server("--compute", "int8", keys=[KEY], model=f"served={cls.model}") as server:
             return lm_eval.simple_evaluate(
                 model="local-completions", model_args={
                     "model": "served", "base_url": server.url + COMPLETIONS, "tokenizer": str(cls.folder / "tokenizer"),

@@ -183,7 +183,7 @@ class Soak:
         await asyncio.sleep(self.options.seconds * 0.1 * generator.random())
         slow, leaves = number % 8 == 0, number % 5 == 0
         while not self.over:
-            body = json.dumps({"messages": user(f"{number % 64}. {STORY * (number % 3)}Go on."), "stream": True,
+            body = json.dumps({"messages": user(f"{STORY * (number % 3)}Go on, {number % 64}."), "stream": True,
                                "max_tokens": generator.choice((4, 8, 16)), "logit_bias": ENDLESS}).encode()
             wait = await self.stream_once(body, slow, generator.randrange(1, 8) if leaves else None)
             await asyncio.sleep(wait)
@@ -398,13 +398,15 @@ def main():
     adze_program.default_model()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the server inherits it
-    # A cache that is full before memory is judged: what fills it is no leak.
-    with Server("--compute", "int8", "--max-sequences", 32, "--max-queue", options.connections + 300,
+    with Server("--compute", "int8", "--max-sequences", 32, "--max-queue", 2 * options.connections,
                 "--cache-gib", 0.1, keys=KEYS) as server:
         soak = Soak(server, options)
         alone = server.post(CHAT, CHECKED, key=CHECK)
         assert alone.status == 200, alone
         soak.expected = alone.json["choices"]
+        # What fills the cache is no leak: it is full before memory is judged.
+        filled = server.post(COMPLETIONS, {"prompt": [5] * 4500, "max_tokens": 1}, key=CHECK)
+        assert filled.status == 200, filled
         asyncio.run(soak.run())
         values = server.wait_idle(60)
         for key in (CHECK, LOAD):

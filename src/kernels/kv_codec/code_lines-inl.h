@@ -25,6 +25,8 @@ constexpr int kHalfLine = kLineVectors / 2;
 template <class Body>
 HWY_INLINE void with_bits(int64_t bits, Body&& body) {
   switch (bits) {
+    case 1:
+      return body(std::integral_constant<int, 1>());
     case 2:
       return body(std::integral_constant<int, 2>());
     case 3:
@@ -38,7 +40,7 @@ HWY_INLINE void with_bits(int64_t bits, Body&& body) {
     case 8:
       return body(std::integral_constant<int, 8>());
     default:
-      core::check(false, "2, 3, 4, 5, 6 or 8 bits, got ", bits);
+      core::check(false, "1 to 6 or 8 bits, got ", bits);
   }
 }
 
@@ -59,6 +61,11 @@ HWY_INLINE hn::Vec<EightWords> line_words(const std::byte* line) {
   } else if constexpr (kBits == 2) {
     const hn::Rebind<uint8_t, EightWords> quarters;
     return hn::PromoteTo(words, hn::LoadU(quarters, bytes));
+  } else if constexpr (kBits == 1) {
+    alignas(32) static constexpr uint32_t kShifts[8] = {0, 4, 8, 12, 16, 20, 24, 28};
+    uint32_t all;
+    hwy::CopyBytes<4>(bytes, &all);
+    return hn::Shr(hn::Set(words, all), hn::Load(words, hidden(kShifts)));
   } else {
     // Lanes 0 .. 3 are in the first 2 * kBits bytes, 4 .. 7 in the others; a shuffle brings each
     // lane its bytes, and of an odd width every second lane begins in the middle of one.

@@ -1,5 +1,5 @@
 #pragma once
-// Lines of 32 unsigned codes of 2, 3, 4, 5, 6 or 8 bits. A line is 4 * bits bytes; code n begins at
+// Lines of 32 unsigned codes of 1 to 6 or 8 bits. A line is 4 * bits bytes; code n begins at
 // its bit bits * (4 * (n % 8) + n / 8), bytes and bits in rising order. So a vector whose lane i
 // holds the line's i-th 4 * bits bits has codes i, 8 + i, 16 + i, 24 + i in it: each a shift and a
 // mask away.

@@ -30,7 +30,7 @@ std::vector<float> random_numbers(int64_t count, uint64_t seed) {
 }
 
 TEST(CodeLines, HoldEveryCodeInEveryPlace) {
-  for (const int64_t bits : {2, 3, 4, 5, 6, 8}) {
+  for (const int64_t bits : {1, 2, 3, 4, 5, 6, 8}) {
     for (int64_t first = 0; first < (1 << bits); ++first) {
       uint8_t codes[kLineCodes];
       for (int64_t n = 0; n < kLineCodes; ++n) {
@@ -46,7 +46,7 @@ TEST(CodeLines, HoldEveryCodeInEveryPlace) {
 }
 
 TEST(CodeLines, RoundToWithinHalfAStep) {
-  for (const int64_t bits : {2, 3, 4, 8}) {
+  for (const int64_t bits : {1, 2, 3, 4, 8}) {
     for (uint64_t seed = 0; seed < 50; ++seed) {
       const auto numbers = random_numbers(kLineCodes, seed);
       uint8_t codes[kLineCodes];
@@ -143,12 +143,13 @@ class MixedCodec : public LineCodec {
     part.by_line = by_line_;
     const int64_t lines =
         which == PagePart::kKey ? head_dim() : kLineCodes * value_panels(head_dim());
-    constexpr int64_t kWidths[] = {2, 3, 4, 5, 6, 8};
+    // All widths between the two.
+    constexpr int64_t kWidths[2][6] = {{1, 2, 3, 4, 5, 6}, {2, 3, 4, 5, 6, 8}};
     part.num_runs = 6;
     int64_t left = lines;
     for (size_t i = 0; i < 6; ++i) {
       const int64_t count = i == 5 ? left : std::min<int64_t>(left, 1 + lines / 7);
-      part.runs[i] = {kWidths[i], count};
+      part.runs[i] = {kWidths[which == PagePart::kKey ? 0 : 1][i], count};
       left -= count;
     }
     const auto* bytes = reinterpret_cast<const uint8_t*>(part.lines);

@@ -1,5 +1,5 @@
 #pragma once
-// A cache of 2 to 8 bits: Liu et al., "Unlocking data-free low-bit quantization with matrix
+// A cache of 1 to 8 bits: Liu et al., "Unlocking data-free low-bit quantization with matrix
 // decomposition for KV cache compression" (DecoQuant), arXiv:2405.12591. Keys and values are a
 // large factor, which is rounded, times a small one, which is exact and takes the wide ranges.
 //
@@ -28,7 +28,7 @@ struct DecoQuantOptions {
 
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
-    visit("bits", self.bits, "bits a number, on average: 2, 3, 4 or 8");
+    visit("bits", self.bits, "bits a number, on average: 1 (form plus only), 2, 3, 4 or 8");
     visit("form", self.form, "plus, or the paper's a (chunks of channels) or b (transposed)");
     visit("chunk", self.chunk, "channels of a chunk in form a: 2, 4, 8, 16, 32 or 64");
   }

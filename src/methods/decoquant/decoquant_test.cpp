@@ -174,7 +174,10 @@ TEST(DecoQuant, ErrorsFallWithBitsInEveryForm) {
     const Numbers page = random_numbers(kv_heads, 32, head_dim, 2);
     for (const int form : {0, 1, 2}) {
       double last = 10;
-      for (const int64_t bits : {2, 3, 4, 8}) {
+      for (const int64_t bits : {1, 2, 3, 4, 8}) {
+        if (bits == 1 && form != 0) {
+          continue;
+        }
         const auto codec = form == 0 ? make_plus_codec(kv_heads, head_dim, bits)
                                      : make_paper_codec(kv_heads, head_dim, bits, form == 2, 16);
         std::vector<std::byte> side(static_cast<size_t>(codec->side_bytes()));
@@ -214,7 +217,7 @@ TEST(DecoQuant, AttentionOnCodesAgreesWithTheReference) {
        {std::tuple<int64_t, int64_t, int64_t>{9, 3, 64}, {2, 2, 16}, {4, 1, 96}}) {
     const kernels::AttentionShape shape{
         heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim))};
-    for (const int64_t bits : {2, 3, 4, 8}) {
+    for (const int64_t bits : {1, 2, 3, 4, 8}) {
       const auto codec = make_plus_codec(kv_heads, head_dim, bits);
       const Numbers first = random_numbers(kv_heads, 256, head_dim, 1);
       std::vector<std::byte> side(static_cast<size_t>(codec->side_bytes()));
@@ -266,7 +269,7 @@ TEST(DecoQuant, PagesAreAsSmallAsStated) {
 TEST(DecoQuant, AbsurdNumbersDoNotBreakIt) {
   const int64_t head_dim = 32;
   for (const float absurd : {0.0F, NAN, INFINITY, -INFINITY, 1e30F}) {
-    for (const int64_t bits : {2, 4, 8}) {
+    for (const int64_t bits : {1, 2, 4, 8}) {
       const std::vector<float> numbers(static_cast<size_t>(256 * head_dim), absurd);
       const auto codec = make_plus_codec(1, head_dim, bits);
       std::vector<std::byte> side(static_cast<size_t>(codec->side_bytes()));
@@ -282,6 +285,7 @@ TEST(DecoQuant, AbsurdNumbersDoNotBreakIt) {
 
 TEST(DecoQuant, RefusesWhatCannotBe) {
   for (const DecoQuantOptions& options : {DecoQuantOptions{.bits = 5},
+                                          DecoQuantOptions{.bits = 1, .form = "a"},
                                           DecoQuantOptions{.form = "c"},
                                           DecoQuantOptions{.chunk = 12}}) {
     EXPECT_THROW(options.validate(), core::InvalidOption);

@@ -190,7 +190,7 @@ class PlusCodec : public kernels::LineCodec {
         head_dim_(head_dim),
         bits_(bits),
         // At 2 bits a quarter of the channels of keys get 4: pure 2-bit keys break the model.
-        key_bits_(bits == 2 ? head_dim * 5 / 2 : head_dim * bits),
+        key_bits_(bits <= 2 ? head_dim * bits + head_dim / 2 : head_dim * bits),
         key_bytes_(4 * key_bits_ + 2 * head_dim),
         value_lines_(kLineCodes * kernels::value_panels(head_dim)),
         value_bytes_(value_lines_ * line_bytes(bits) + 2 * head_dim) {
@@ -395,7 +395,7 @@ class PlusCodec : public kernels::LineCodec {
     }
     const std::vector<int64_t> widths =
         bits_ == 8 ? std::vector<int64_t>(static_cast<size_t>(head_dim_), 8)
-                   : allocate_bits(importance, std::max<int64_t>(bits_ - 1, 2), key_bits_);
+                   : allocate_bits(importance, bits_ > 2 ? bits_ - 1 : bits_, key_bits_);
     std::vector<int64_t> order(static_cast<size_t>(head_dim_));
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {

@@ -6,11 +6,14 @@
 namespace adze::methods::decoquant {
 
 void DecoQuantOptions::validate() const {
-  if (bits != 2 && bits != 3 && bits != 4 && bits != 8) {
-    throw core::InvalidOption("kv-store deco: bits", std::to_string(bits), "2, 3, 4 or 8");
-  }
   if (form != "plus" && form != "a" && form != "b") {
     throw core::InvalidOption("kv-store deco: form", form, "plus, a or b");
+  }
+  // Symmetric codes of 1 bit would all be 0.
+  if (bits != 2 && bits != 3 && bits != 4 && bits != 8 && (bits != 1 || form != "plus")) {
+    throw core::InvalidOption("kv-store deco: bits",
+                              std::to_string(bits),
+                              form == "plus" ? "1, 2, 3, 4 or 8" : "2, 3, 4 or 8 (form a or b)");
   }
   if (chunk < 2 || chunk > 64 || (chunk & (chunk - 1)) != 0) {
     throw core::InvalidOption(
@@ -40,7 +43,7 @@ kv::KvStorePtr make_store(const DecoQuantOptions& options, const kernels::Attent
 
 kv::StoreEntry store_entry() {
   return kv::make_store_entry<DecoQuantOptions>(
-      "deco", "DecoQuant: 2 to 8 bits, channels of keys that matter get more", make_store);
+      "deco", "DecoQuant: 1 to 8 bits, channels of keys that matter get more", make_store);
 }
 
 }  // namespace adze::methods::decoquant
