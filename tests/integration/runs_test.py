@@ -189,12 +189,14 @@ class Runs(Case):
         self.assertEqual(summary["parameters"], 2 * 4 * (64 + 64 + 2 * (64 + 32) + 64 + 64 + 3 * (64 + 160)))
         config = json.loads((out / "adapter/adapter_config.json").read_text())
         self.assertEqual((config["r"], config["lora_alpha"], config["target_modules"]), (4, 8, "all-linear"))
-        plain = self.object("generate", "--model", base, "--raw", "--prompt", "the river", "--max-tokens", 8,
-                            "--temperature", 0, "--compute", "f32")
-        adapted = self.object("generate", "--model", base, "--lora", out / "adapter", "--raw", "--prompt",
-                              "the river", "--max-tokens", 8, "--temperature", 0, "--compute", "f32")
-        self.assertNotEqual(plain["tokens"] if "tokens" in plain else plain["text"],
-                            adapted["tokens"] if "tokens" in adapted else adapted["text"])
+        text = self.root / "held.txt"
+        text.write_text(json.loads((self.root / "text.jsonl").read_text().splitlines()[-1])["text"])
+        score = ["perplexity", "--model", base, "--file", text, "--context", 128, "--compute", "f32"]
+        plain = self.object(*score)["perplexity"]
+        adapted = self.object(*score, "--lora", out / "adapter")["perplexity"]
+        self.assertLess(adapted, 0.97 * plain)
+        self.assertTrue(self.object("generate", "--model", base, "--lora", out / "adapter", "--raw", "--prompt",
+                                    "the river", "--max-tokens", 8)["text"])
         self.assert_refused(1, ["lora-targets", "w_pack"], "train", "--config", self.config(), "--out",
                             self.root / "wrong", "--model", base, "--lora-rank", 4, "--lora-targets", "w_pack")
         self.assert_refused(2, ["lora-rank"], "train", "--config", self.config(), "--out", self.root / "wrong",
