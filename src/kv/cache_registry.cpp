@@ -98,7 +98,24 @@ std::pair<const Entry*, nlohmann::json> parse(std::string_view flag,
   return {found, values};
 }
 
+template <class Entry>
+nlohmann::ordered_json entries_json(const std::vector<Entry>& entries) {
+  auto list = nlohmann::ordered_json::array();
+  for (const Entry& entry : entries) {
+    auto keys = nlohmann::ordered_json::array();
+    for (const auto& [key, value] : entry.defaults.items()) {
+      keys.push_back({{"name", key}, {"default", value}, {"legal", entry.help.at(key)}});
+    }
+    list.push_back({{"name", entry.name}, {"summary", entry.summary}, {"keys", keys}});
+  }
+  return list;
+}
+
 }  // namespace
+
+nlohmann::ordered_json choices_json() {
+  return {{"stores", entries_json(store_entries())}, {"policies", entries_json(policy_entries())}};
+}
 
 std::vector<StoreEntry>& store_entries() {
   static std::vector<StoreEntry> entries = {

@@ -286,6 +286,44 @@ TEST_F(CacheTest, DamagedSavesAreRefusedAndChangeNothing) {
   }
 }
 
+// Exports come from strangers: whatever loads can be gone on with.
+TEST_F(CacheTest, DamagedSavesThatLoadDoNoHarm) {
+  core::Rng rng(31);
+  for (const Setting& setting : settings(spec_)) {
+    kv::Sequence sequence = new_sequence(setting);
+    sequence.begin_turn(100, 0);
+    append(sequence, model::random_tokens(100, spec_.vocab_size, 32), 1000);
+    append(sequence, model::random_tokens(45, spec_.vocab_size, 33), 1);
+    core::StateWriter writer;
+    sequence.save(writer);
+    const std::vector<std::byte> good = writer.buffer();
+    int loaded = 0;
+    for (int round = 0; round < 10; ++round) {
+      auto damaged = good;
+      // Anywhere, and at the end, where policies keep what they know.
+      const size_t range = round % 2 == 0 ? good.size() : std::min<size_t>(good.size(), 600);
+      for (int i = 0; i < 4; ++i) {
+        damaged[good.size() - 1 - rng.next_uint64() % range] =
+            static_cast<std::byte>(round % 3 == 0 ? 255 : rng.next_uint64() % 256);
+      }
+      core::StateReader reader("damaged", damaged);
+      kv::Sequence victim = new_sequence(setting);
+      try {
+        victim.load(reader);
+      } catch (const core::Error&) {
+        continue;
+      }
+      ++loaded;
+      victim.begin_turn(20, 10);
+      append(victim, model::random_tokens(20, spec_.vocab_size, 34), 7);
+      append(victim, model::random_tokens(15, spec_.vocab_size, 35), 1);
+      core::StateWriter again;
+      victim.save(again);
+    }
+    EXPECT_GT(loaded, 0) << setting.name;
+  }
+}
+
 TEST_F(CacheTest, AWindowThatIsNeverFullChangesNothingButRounding) {
   const Setting full{"", kv::make_store("f32", spec_), kv::make_policy("full")};
   const Setting window{"", kv::make_store("f32", spec_), kv::make_policy("window:window=500")};

@@ -29,6 +29,13 @@ class State : public kv::PolicyState {
     decay = reader.value<double>();
     prompt = reader.value<int64_t>();
   }
+  bool fits(std::span<const int64_t> lengths, int64_t tokens) const override {
+    bool within = anchors.empty() || anchors.size() == lengths.size();
+    for (size_t i = 0; within && i < anchors.size(); ++i) {
+      within = anchors[i] == -1 || (anchors[i] >= 1 && anchors[i] <= lengths[i]);
+    }
+    return within && decay >= 0 && decay <= 1 && prompt >= 0 && prompt <= tokens;
+  }
   int64_t bytes() const override { return static_cast<int64_t>(anchors.size() * sizeof(int64_t)); }
 
   std::vector<int64_t> anchors;  // a_l [11 §2.5]: tokens of a slot that are settled

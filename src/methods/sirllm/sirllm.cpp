@@ -25,6 +25,11 @@ class State : public kv::PolicyState {
     writer.list(std::span<const float>(surprisals));
   }
   void load(core::StateReader& reader) override { surprisals = reader.list<float>(); }
+  bool fits(std::span<const int64_t> lengths, int64_t /*tokens*/) const override {
+    return std::all_of(lengths.begin(), lengths.end(), [this](int64_t length) {
+      return length == static_cast<int64_t>(surprisals.size());
+    });
+  }
   int64_t bytes() const override { return static_cast<int64_t>(surprisals.size() * sizeof(float)); }
 
   std::vector<float> surprisals;  // of the cached tokens, decayed
