@@ -54,6 +54,9 @@ class ModelEngine::Text : public CachedText {
   std::unique_ptr<CachedText> fork() const override {
     return std::make_unique<Text>(spec_, choice_, sequence_.fork());
   }
+  void begin_turn(int64_t incoming, int64_t reserved) override {
+    sequence_.begin_turn(incoming, reserved);
+  }
   int64_t rows_to_guess() const override {
     if (sequence_.policy().evicts()) {
       return 0;
@@ -128,6 +131,37 @@ bool ModelEngine::evicts(const CacheChoice& choice) const {
         "kv_policy", choice.policy, fmt::format("at most {} cached tokens, the context", context_));
   }
   return policy->endless();
+}
+
+CacheChoice ModelEngine::spelt_out(CacheChoice choice) const {
+  choice.store = kv::make_store(choice.store, models_.front()->spec)->name();
+  choice.policy = kv::make_policy(choice.policy)->name();
+  return choice;
+}
+
+void ModelEngine::check_saved(const CacheChoice& choice,
+                              core::StateReader& reader,
+                              int64_t tokens) const {
+  if (tokens < 0 || (!evicts(choice) && tokens > context_)) {
+    throw core::error(
+        "state", "{}: expected 0 to {} tokens, got {}", reader.source(), context_, tokens);
+  }
+  if (most_bytes(choice, tokens) > cache_bytes()) {
+    throw core::error("state", "{}: expected a text that fits the cache", reader.source());
+  }
+  kv::PagePool pool(cache_bytes());  // pages are allocated as the bytes for them are there
+  kv::Sequence sequence(pool,
+                        kv::make_store(choice.store, models_.front()->spec),
+                        kv::make_policy(choice.policy),
+                        layout_);
+  sequence.load(reader);
+  if (!reader.at_end() || sequence.num_tokens() != tokens) {
+    throw core::error("state",
+                      "{}: expected {} tokens and the end of the text, got {} and more",
+                      reader.source(),
+                      tokens,
+                      sequence.num_tokens());
+  }
 }
 
 std::optional<int64_t> ModelEngine::whole_prompt(const CacheChoice& choice) const {

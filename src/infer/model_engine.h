@@ -30,6 +30,10 @@ class ModelEngine : public StepEngine {
   int64_t cache_bytes() const override { return pool_.budget_bytes(); }
   int64_t most_bytes(const CacheChoice& choice, int64_t tokens) const override;
   bool evicts(const CacheChoice& choice) const override;
+  // Store and policy with all their keys, so that equal ones are spelt alike. Any thread.
+  CacheChoice spelt_out(CacheChoice choice) const;
+  // Any thread: whether load() would take a text of so many tokens. Throws core::Error.
+  void check_saved(const CacheChoice& choice, core::StateReader& reader, int64_t tokens) const;
   bool recomputable(const CacheChoice& choice) const override;
 
   std::optional<int64_t> whole_prompt(const CacheChoice& choice) const override;

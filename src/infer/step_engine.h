@@ -42,6 +42,8 @@ class CachedText {
   virtual int64_t rows_at_once() const { return 1; }        // that it has to append
   virtual int64_t bytes_to_append(int64_t rows) const = 0;  // of new pages, at most
   virtual std::unique_ptr<CachedText> fork() const = 0;     // shares all pages
+  // A prompt of `incoming` tokens follows what is there, then an answer of up to `reserved`.
+  virtual void begin_turn(int64_t incoming, int64_t reserved) = 0;
   // Tokens that a step may append and truncate() take back, 0 for a policy that evicts.
   virtual int64_t rows_to_guess() const = 0;
   virtual void truncate(int64_t length) = 0;
