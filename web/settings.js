@@ -135,7 +135,8 @@ export class Settings {
   }
 
   // From GET /v1/cache-options.
-  offerCache({policies = [], stores = []}) {
+  offerCache({policies = [], stores = [], lab = null}) {
+    document.getElementById("lab-link").hidden = !lab;
     this.options = {kv_policy: policies, kv_store: stores};
     this.buildCache();
     this.onchange();
@@ -164,7 +165,7 @@ export class Settings {
       this.buildCache();
       document.getElementById(id).focus();
     });
-    const fields = (entry?.options ?? []).map((option) => {
+    const fields = (entry?.keys ?? []).map((option) => {
       const input = element("input", {id: `${id}-${option.name}`, value: chosen.options[option.name],
                                       placeholder: String(option.default ?? ""), autocomplete: "off",
                                       "aria-describedby": `${id}-${option.name}-hint`});
@@ -174,7 +175,7 @@ export class Settings {
       });
       return element("div", {class: "field option"},
         element("label", {for: input.id}, option.name), input,
-        element("p", {class: "hint", id: `${input.id}-hint`}, option.summary ?? ""));
+        element("p", {class: "hint", id: `${input.id}-hint`}, option.legal ?? ""));
     });
     return element("div", {class: "choice"},
       element("div", {class: "field wide"}, element("label", {for: id}, label), select,

@@ -15,6 +15,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include "core/error.h"
 #include "kv/cache_registry.h"
 #include "model/model.h"
 #include "serve/access.h"
@@ -24,6 +25,7 @@
 #include "serve/completion_request.h"
 #include "serve/embedding_api.h"
 #include "serve/metrics.h"
+#include "serve/session_api.h"
 #include "serve/web_files.h"
 
 namespace adze::serve {
@@ -35,6 +37,9 @@ using asio::awaitable;
 constexpr std::string_view kPageSecurity =
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "frame-ancestors 'none'";
+
+constexpr std::string_view kLabSecurity =
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
 // For clients whose answers end before they are complete.
 std::exception_ptr shutting_down() {
@@ -58,6 +63,7 @@ struct Server::Implementation {
   Access access;
   ModelHost host;
   Metrics metrics;
+  Sessions sessions;
   HttpServer http;
   std::time_t started = std::time(nullptr);
   int port = 0;
@@ -68,7 +74,7 @@ struct Server::Implementation {
   using RouteHandler = awaitable<void> (Implementation::*)(Exchange&, const std::string& tenant);
   struct Route {
     std::string_view method;
-    std::string_view path;  // a last part of "*" stands for anything
+    std::string_view path;  // "*": any part, "**": all that follows
     bool open;              // needs no key
     RouteHandler handler;
   };
@@ -80,9 +86,10 @@ struct Server::Implementation {
       : options(o),
         access(o.host, o.keys, o.cors_origin),
         host(std::move(models), std::move(adapters), hosting),
+        sessions(o.sessions),
         http(io,
              o.limits,
-             {.begin = [this](Exchange& exchange) { begin(exchange); },
+             {.begin = [this](Exchange& exchange) { return begin(exchange); },
               .answer = [this](Exchange& exchange) { return handle(exchange); },
               .log = [this](const AccessRecord& record) { log(record); }}) {}
 
@@ -92,25 +99,42 @@ struct Server::Implementation {
         {"GET", "/health", true, &I::health},
         {"GET", "/metrics", false, &I::show_metrics},
         {"GET", "/v1/models", false, &I::list_models},
-        {"GET", "/v1/models/*", false, &I::show_model},
+        {"GET", "/v1/models/**", false, &I::show_model},
         {"GET", "/v1/cache-options", false, &I::cache_options},
         {"POST", "/v1/chat/completions", false, &I::chat},
         {"POST", "/v1/completions", false, &I::complete},
         {"POST", "/v1/embeddings", false, &I::embed},
+        {"GET", "/v1/sessions", false, &I::list_sessions},
+        {"GET", "/v1/sessions/*", false, &I::show_session},
+        {"DELETE", "/v1/sessions/*", false, &I::delete_session},
+        {"GET", "/v1/sessions/*/export", false, &I::export_session},
+        {"POST", "/v1/sessions/*/import", false, &I::import_session},
         {"POST", "/tokenize", false, &I::tokenize},
         {"POST", "/detokenize", false, &I::detokenize},
         {"GET", "/openapi.json", false, &I::web},
+        {"GET", "/lab", false, &I::lab},
         {"GET", "/", false, &I::web},
-        {"GET", "/web/*", false, &I::web}};
+        {"GET", "/web/**", false, &I::web}};
     return kRoutes;
   }
 
   static bool matches(const Route& route, std::string_view path) {
-    if (route.path.ends_with('*')) {
-      const std::string_view front = route.path.substr(0, route.path.size() - 1);
-      return path.starts_with(front) && path.size() > front.size();
+    std::string_view pattern = route.path;
+    for (size_t star = pattern.find('*'); star != pattern.npos; star = pattern.find('*')) {
+      if (path.substr(0, star) != pattern.substr(0, star) || path.size() == star) {
+        return false;
+      }
+      if (pattern.substr(star) == "**") {
+        return true;
+      }
+      const size_t end = std::min(path.find('/', star), path.size());
+      if (end == star) {
+        return false;
+      }
+      path.remove_prefix(end);
+      pattern.remove_prefix(star + 1);
     }
-    return path == route.path;
+    return path == pattern;
   }
 
   // Parses and checks a body: at once, or elsewhere if it is long.
@@ -127,14 +151,26 @@ struct Server::Implementation {
     if (auto loaded = host.get_loaded(name)) {
       co_return *loaded;
     }
-    const std::function<NamedModel()> get = [this, name] { return host.get(name); };
+    const std::function<NamedModel()> get = [this, name] {
+      try {
+        return host.get(name);
+      } catch (const core::Error& error) {
+        const std::string shown = name.empty() ? host.list().front().name : name;
+        std::cerr << fmt::format("fault: [model] {}: {}\n", shown, error.what());
+        throw ApiError(500,
+                       "server_error",
+                       fmt::format("[model] {} cannot be read; the server's log says why", shown),
+                       "model",
+                       "model_unreadable");
+      }
+    };
     co_return co_await loaders.run(get);
   }
 
   // The route of a request. Throws ApiError: 404, 405.
   const Route& route_of(Exchange& exchange) const;
   std::string methods_of(std::string_view path) const;  // "" for an unknown path
-  void begin(Exchange& exchange) const;
+  int64_t begin(Exchange& exchange) const;
   awaitable<void> handle(Exchange& exchange);
   void log(const AccessRecord& record);
 
@@ -149,8 +185,14 @@ struct Server::Implementation {
                                  const std::string& tenant,
                                  CompletionRequest request);
   awaitable<void> embed(Exchange& exchange, const std::string& tenant);
+  awaitable<void> list_sessions(Exchange& exchange, const std::string& tenant);
+  awaitable<void> show_session(Exchange& exchange, const std::string& tenant);
+  awaitable<void> delete_session(Exchange& exchange, const std::string& tenant);
+  awaitable<void> export_session(Exchange& exchange, const std::string& tenant);
+  awaitable<void> import_session(Exchange& exchange, const std::string& tenant);
   awaitable<void> tokenize(Exchange& exchange, const std::string& tenant);
   awaitable<void> detokenize(Exchange& exchange, const std::string& tenant);
+  awaitable<void> lab(Exchange& exchange, const std::string& tenant);
   awaitable<void> web(Exchange& exchange, const std::string& tenant);
 
   Json model_json(const ModelListing& listing) const;
@@ -190,13 +232,13 @@ const Server::Implementation::Route& Server::Implementation::route_of(Exchange& 
                  fmt::format("[method] expected {}, got {}", allowed, request.method));
 }
 
-// Before the body is read: whether there is any point in reading it.
-void Server::Implementation::begin(Exchange& exchange) const {
+// Before the body is read: whether there is any point in reading it, and how much of it.
+int64_t Server::Implementation::begin(Exchange& exchange) const {
   const HttpRequest& request = exchange.request();
   access.add_headers(exchange);
   access.check_origin(request);
   if (access.is_preflight(request) && !methods_of(request.path).empty()) {
-    return;
+    return options.limits.body_bytes;
   }
   const auto open = [&](const Route& route) { return route.open && matches(route, request.path); };
   const bool needs_key = std::none_of(routes().begin(), routes().end(), open);
@@ -213,6 +255,8 @@ void Server::Implementation::begin(Exchange& exchange) const {
                                   request.query.substr(0, 80)),
                       "unknown_field");
   }
+  return route.handler == &Implementation::import_session ? options.limits.bodies_bytes
+                                                          : options.limits.body_bytes;
 }
 
 awaitable<void> Server::Implementation::handle(Exchange& exchange) {
@@ -278,6 +322,8 @@ awaitable<void> Server::Implementation::health(Exchange& exchange, const std::st
 awaitable<void> Server::Implementation::show_metrics(Exchange& exchange, const std::string&) {
   HttpResponse response;
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  sessions.expire();
+  metrics.set_sessions(sessions.count(), sessions.bytes());
   response.body = metrics.text(host.list(), http.open_connections(), http.active_exchanges());
   co_await exchange.respond(std::move(response));
 }
@@ -328,20 +374,8 @@ awaitable<void> Server::Implementation::show_model(Exchange& exchange, const std
 }
 
 awaitable<void> Server::Implementation::cache_options(Exchange& exchange, const std::string&) {
-  const auto list = [](const auto& entries) {
-    Json result = Json::array();
-    for (const auto& entry : entries) {
-      Json choices = Json::array();
-      for (const auto& [name, value] : entry.defaults.items()) {
-        choices.push_back(
-            {{"name", name}, {"default", Json(value)}, {"summary", entry.help.at(name)}});
-      }
-      result.push_back({{"name", entry.name}, {"summary", entry.summary}, {"options", choices}});
-    }
-    return result;
-  };
-  const Json answer = {{"stores", list(kv::store_entries())},
-                       {"policies", list(kv::policy_entries())}};
+  Json answer = kv::choices_json();  // as `adze kv --json`
+  answer["lab"] = options.lab_page ? Json("/lab") : Json();
   HttpResponse response = json_response(answer);
   co_await exchange.respond(std::move(response));
 }
@@ -359,11 +393,18 @@ awaitable<void> Server::Implementation::complete(Exchange& exchange, const std::
 awaitable<void> Server::Implementation::run_completion(Exchange& exchange,
                                                        const std::string& tenant,
                                                        CompletionRequest request) {
+  sessions.expire();  // their disk is for others
+  std::optional<Sessions::Lease> lease;
+  if (!request.session.empty()) {
+    lease.emplace(sessions.lease(tenant, request.session));
+    keep_choices(lease->session(), request);
+  }
   const NamedModel named = co_await model_of(request.model);
   if (request.model.empty()) {
     request.model = host.list().front().name;
   }
-  const CompletionContext context{io, preparers, metrics, options.answers, tenant};
+  const CompletionContext context{
+      io, preparers, metrics, options.answers, tenant, lease ? &*lease : nullptr};
   co_await answer_completion(context, exchange, request, named);
 }
 
@@ -376,6 +417,78 @@ awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::str
   const EmbeddingContext context{
       io, loaders, preparers, options.answers, embedding, host.options().scheduling.max_queue};
   co_await answer_embedding(context, exchange, request, named);
+}
+
+awaitable<void> Server::Implementation::list_sessions(Exchange& exchange,
+                                                      const std::string& tenant) {
+  sessions.expire();
+  Json data = Json::array();
+  for (const Session* session : sessions.list(tenant)) {
+    data.push_back(session_json(*session, sessions.limits()));
+  }
+  const Json answer = {{"object", "list"}, {"data", data}};
+  HttpResponse response = json_response(answer);
+  co_await exchange.respond(std::move(response));
+}
+
+awaitable<void> Server::Implementation::show_session(Exchange& exchange,
+                                                     const std::string& tenant) {
+  sessions.expire();
+  const Session& session = sessions.find(tenant, session_of(exchange.request().path));
+  HttpResponse response = json_response(session_json(session, sessions.limits()));
+  co_await exchange.respond(std::move(response));
+}
+
+awaitable<void> Server::Implementation::delete_session(Exchange& exchange,
+                                                       const std::string& tenant) {
+  const std::string id = session_of(exchange.request().path);
+  sessions.erase(tenant, id);
+  const Json answer = {{"id", id}, {"object", "session"}, {"deleted", true}};
+  HttpResponse response = json_response(answer);
+  co_await exchange.respond(std::move(response));
+}
+
+awaitable<void> Server::Implementation::export_session(Exchange& exchange,
+                                                       const std::string& tenant) {
+  sessions.expire();
+  const Session& session = sessions.find(tenant, session_of(exchange.request().path));
+  // As of now, whatever a request makes of it meanwhile.
+  const std::function<std::string()> write = [binding = session.binding, state = session.state] {
+    return write_session(binding, state);
+  };
+  HttpResponse response;
+  response.content_type = "application/octet-stream";
+  response.body = co_await preparers.run(write);
+  co_await exchange.respond(std::move(response));
+}
+
+awaitable<void> Server::Implementation::import_session(Exchange& exchange,
+                                                       const std::string& tenant) {
+  const std::string id = session_of(exchange.request().path);
+  check_session_id(id);
+  Sessions::Lease lease = sessions.lease(tenant, id);
+  if (lease.session().answered()) {
+    throw ApiError(409,
+                   "invalid_request_error",
+                   fmt::format("[session] expected a new one, got {}, which is there; delete it "
+                               "first, or choose another",
+                               id),
+                   "session",
+                   "session_conflict");
+  }
+  const std::function<SessionFile()> read = [&exchange] {
+    return read_session(exchange.request().body);
+  };
+  SessionFile file = co_await preparers.run(read);
+  const NamedModel named = co_await model_of(file.binding.model);
+  const std::function<SessionState()> check = [&] {
+    return check_session(std::move(file), named, host.options().scheduling.swap.get());
+  };
+  SessionState state = co_await preparers.run(check);
+  lease.session().binding = file.binding;
+  lease.finish(std::move(state));
+  HttpResponse response = json_response(session_json(sessions.find(tenant, id), sessions.limits()));
+  co_await exchange.respond(std::move(response));
 }
 
 awaitable<void> Server::Implementation::tokenize(Exchange& exchange, const std::string&) {
@@ -439,6 +552,24 @@ awaitable<void> Server::Implementation::detokenize(Exchange& exchange, const std
   const std::string text = tokenizer.decode(tokens);
   const Json answer = {{"content", text}, {"prompt", text}};
   HttpResponse response = json_response(answer);
+  co_await exchange.respond(std::move(response));
+}
+
+awaitable<void> Server::Implementation::lab(Exchange& exchange, const std::string&) {
+  if (!options.lab_page) {
+    throw ApiError(404,
+                   "invalid_request_error",
+                   "[path] expected --cache-lab FILE when the server was started, got none",
+                   "",
+                   "not_found");
+  }
+  HttpResponse response{.status = 200,
+                        .content_type = "text/html; charset=utf-8",
+                        .body = *options.lab_page,
+                        .headers = {{"Cache-Control", "no-cache"},
+                                    {"Content-Security-Policy", std::string(kLabSecurity)},
+                                    {"X-Content-Type-Options", "nosniff"},
+                                    {"Referrer-Policy", "no-referrer"}}};
   co_await exchange.respond(std::move(response));
 }
 

@@ -7,9 +7,11 @@ import concurrent.futures
 import json
 import os
 import math
+import pathlib
 import signal
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -315,6 +317,9 @@ class Answers(Case):
         options = self.assert_ok(server.get("/v1/cache-options")).json
         self.assertLessEqual({"f16", "int8"}, {store["name"] for store in options["stores"]})
         self.assertLessEqual({"full", "window"}, {policy["name"] for policy in options["policies"]})
+        told = json.loads(adze_program.run("kv", "--json").stdout.splitlines()[-1])
+        self.assertEqual(options, {**told, "lab": None})  # defaults and ranges
+        self.assert_error(server.get("/lab"), 404, "--cache-lab")
 
     def test_metrics(self):
         before = server.metrics()
@@ -406,6 +411,36 @@ class Browsers(Case):
             self.assertEqual(reply.headers["access-control-allow-origin"], "*")
             basic = "Basic " + base64.b64encode(f"user:{A}".encode()).decode()  # what a browser adds by itself
             self.assert_error(other.post("/tokenize", body, headers={**headers, "Authorization": basic}), 403)
+
+    def test_the_cache_lab(self):
+        rows = [{"policy": "full", "store": "f16", "budget": 1, "perplexity": 14.4, "cache_bytes_per_token": 23040.0,
+                 "top1_agreement": 1.0, "pareto": False},
+                {"policy": "sirllm:tokens=<b>&\"", "store": "int4", "budget": 0.5, "perplexity": 15.5,
+                 "cache_bytes_per_token": 4000.0, "pareto": True, "reapplied": True},
+                {"policy": "full", "store": "f16", "budget": 0.5, "skipped": "<i>why</i>"}]
+        result = {"model": "m<script>", "context": 512, "chunks": 2, "rows": rows}
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "lab.json")
+            path.write_text(json.dumps(result))
+            with Server("--cache-lab", path, keys=KEYS) as small:
+                self.assertEqual(small.get("/v1/cache-options").json["lab"], "/lab")
+                stranger = small.get("/lab", key=None)
+                self.assertEqual(stranger.status, 401)
+                self.assertIn("Basic", stranger.headers["www-authenticate"])  # a browser asks
+                reply = self.assert_ok(small.get("/lab"))
+                page = reply.body.decode()
+                self.assertTrue(reply.headers["content-type"].startswith("text/html"))
+                self.assertIn("default-src 'none'", reply.headers["content-security-policy"])
+                self.assertEqual(page.count("<circle"), 2)
+                self.assertIn("m&lt;script&gt;, 2 windows of 512 tokens", page)
+                self.assertIn("skipped: &lt;i&gt;why&lt;/i&gt;", page)
+                for raw in ("<b>", "<i>", "<script"):
+                    self.assertNotIn(raw, page)
+            for wrong in ({}, [], {**result, "rows": [{"policy": 1}]}, {**result, "rows": [{**rows[0], "perplexity": -1}]}):
+                path.write_text(json.dumps(wrong))
+                refused = adze_program.run("serve", "--port", 0, "--cache-lab", path)
+                self.assertEqual(refused.returncode, 1, refused.stderr)
+                self.assertIn(b"[cache-lab]", refused.stderr)
 
     def test_the_page(self):
         reply = self.assert_ok(server.get("/"))
@@ -793,6 +828,16 @@ class Limits(Case):
             pool.shutdown()
             small.wait_idle()
             self.assert_ok(small.chat("Hi", max_tokens=2))
+
+    def test_more_prompts_than_may_ever_wait(self):
+        with Server("--max-queue", 4) as small:
+            steps = small.metrics()["adze_steps"]
+            for stream in (False, True):
+                body = {"prompt": ["One"] * 5, "max_tokens": 2, "stream": stream}
+                self.assert_error(small.post(COMPLETIONS, body), 400, "prompt", "5 prompts", "at most 4")
+            self.assertEqual(small.metrics()["adze_steps"], steps)  # nothing of it was computed
+            reply = self.assert_ok(small.complete(["One"] * 4, max_tokens=2))
+            self.assertEqual(len(reply.json["choices"]), 4)
 
     def test_limits_of_answers(self):
         with Server("--max-tokens", 20, "--request-timeout", 1000) as small:
