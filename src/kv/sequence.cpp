@@ -434,7 +434,9 @@ void Sequence::load(core::StateReader& reader) {
     load_slot(reader, *pool_, *store_, slot);
     // Positions are 32 bits wide; a policy that drops nothing holds every token it has seen.
     const bool dropped = policy_->evicts() && loaded.num_tokens_ <= INT32_MAX;
-    if (slot.length > loaded.num_tokens_ || (slot.length != loaded.num_tokens_ && !dropped)) {
+    const bool some = slot.length > 0 || loaded.num_tokens_ == 0;  // no cut leaves none
+    if (!some || slot.length > loaded.num_tokens_ ||
+        (slot.length != loaded.num_tokens_ && !dropped)) {
       throw core::error("state",
                         "{}: expected {} of {} tokens in a slot, got {}",
                         reader.source(),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -74,29 +75,13 @@ void bind(Session& session, SessionBinding asked) {
     session.binding = std::move(asked);
     return;
   }
-  const auto refuse = [&](const char* field, const std::string& has, const std::string& got) {
-    throw ApiError(409,
-                   "invalid_request_error",
-                   fmt::format("[{}] expected {}, which the session {} began with, got {}; another "
-                               "session may have another",
-                               field,
-                               has,
-                               session.id,
-                               got.substr(0, 200)),
-                   field,
-                   "session_conflict");
-  };
-  if (asked.model != own.model) {
-    refuse("model", own.model, asked.model);
-  }
-  if (asked.weights != own.weights) {
-    refuse("model", own.weights, asked.weights);
-  }
-  if (asked.store != own.store) {
-    refuse("kv_store", own.store, asked.store);
-  }
-  if (asked.policy != own.policy) {
-    refuse("kv_policy", own.policy, asked.policy);
+  for (const auto& [field, has, got] : {std::tuple("model", &own.model, &asked.model),
+                                        {"model", &own.weights, &asked.weights},
+                                        {"kv_store", &own.store, &asked.store},
+                                        {"kv_policy", &own.policy, &asked.policy}}) {
+    if (*got != *has) {
+      throw session_conflict(session, field, *has, *got);
+    }
   }
 }
 

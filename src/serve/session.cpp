@@ -8,7 +8,6 @@
 #include "core/error.h"
 #include "core/state_stream.h"
 #include "formats/sha256.h"
-#include "serve/api_error.h"
 #include "serve/completion_json.h"
 
 namespace adze::serve {
@@ -42,6 +41,22 @@ std::span<const std::byte> bytes_of(std::string_view text) {
 }
 
 }  // namespace
+
+ApiError session_conflict(const Session& session,
+                          std::string_view field,
+                          const std::string& has,
+                          const std::string& got) {
+  return {409,
+          "invalid_request_error",
+          fmt::format("[{}] expected {}, which the session {} began with, got {}; another session "
+                      "may have another",
+                      field,
+                      has,
+                      session.id,
+                      got.substr(0, 200)),
+          field,
+          "session_conflict"};
+}
 
 void check_session_id(std::string_view id) {
   const auto letter = [](unsigned char c) { return c < 128 && std::isalnum(c) != 0; };

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "infer/scheduler.h"
+#include "serve/api_error.h"
 #include "serve/request_json.h"
 
 namespace adze::serve {
@@ -56,6 +57,12 @@ struct SessionLimits {
   int64_t most = 64;                                              // of each key
   std::chrono::duration<double> idle = std::chrono::minutes(60);  // then they are dropped
 };
+
+// A request that wants something else than the session began with (409).
+ApiError session_conflict(const Session& session,
+                          std::string_view field,
+                          const std::string& has,
+                          const std::string& got);
 
 // Throws ApiError: 1 to 64 letters, digits, '-', '_' or '.', the first a letter or digit.
 void check_session_id(std::string_view id);

@@ -46,6 +46,9 @@ void keep_choices(const Session& session, CompletionRequest& request) {
     return;
   }
   const SessionBinding& own = session.binding;
+  if (!request.model.empty() && request.model != own.model) {
+    throw session_conflict(session, "model", own.model, request.model);
+  }
   for (const auto& [field, value] : {std::pair(&request.model, &own.model),
                                      {&request.kv_store, &own.store},
                                      {&request.kv_policy, &own.policy}}) {

@@ -14,7 +14,8 @@ namespace adze::serve {
 std::string session_of(std::string_view path);  // /v1/sessions/ID and what follows
 Json session_json(const Session& session, const SessionLimits& limits);
 
-// What a request leaves out is as the session has it.
+// What a request leaves out is as the session has it. Throws ApiError (409): it names another
+// model, which is not loaded to say so.
 void keep_choices(const Session& session, CompletionRequest& request);
 
 // The state of a file that is for this model, its cache checked and put on disk. Takes long; any
