@@ -4,7 +4,7 @@ FUZZ_SECONDS ?= 600
 export JOBS ?= $(shell tools/jobs)
 
 .PHONY: help deps deps-build deps-test deps-lint build test demo serve install sanitize fuzz lint \
-  bench peers bench-peers bench-serve soak
+  bench peers bench-peers bench-serve bench-train soak
 
 help:          ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -60,3 +60,7 @@ bench-peers: deps build ## adze beside llama.cpp by turns: a table, ratios as th
 
 bench-serve: deps build ## adze serve beside llama-server, 16 clients: ratios as the last line
 	@bench/serve.py
+
+bench-train: deps build ## adze train beside PyTorch, by turns: ratios as the last line (20 minutes)
+	@tools/peers python >/dev/null
+	@bench/train.py

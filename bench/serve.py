@@ -168,24 +168,41 @@ def prefix_times(served, system):
             for question in ("What is this text about?", "Who is named in it?")]
 
 
+def peer_of(samples, name):
+    """The setting of llama-server that counts for a test: the one that was faster in the first round."""
+    if name in SHAPES:
+        return max(SIDES[1:], key=lambda side: samples[name][side][0])
+    return min(SIDES[1:], key=lambda side: samples["first_token"][side][0])
+
+
+def still_measured(samples, name, number):
+    """The sides of a round, in turn."""
+    if number == 0:
+        return SIDES
+    peer = peer_of(samples, name)
+    return (peer, SIDES[0]) if number % 2 else (SIDES[0], peer)
+
+
 def measure(model, programs, ids, options):
     samples = {name: {side: [] for side in SIDES} for name in (*SHAPES, "first_token", "second_token")}
-    start = time.monotonic()
+    start = first = time.monotonic()
     for number in range(options.rounds):
-        system = detokenize(model, ids[number * 100:number * 100 + SYSTEM_TOKENS])
-        for side in SIDES[number % 3:] + SIDES[:number % 3]:
-            for name, (size, length) in SHAPES.items():
+        for name, (size, length) in SHAPES.items():
+            for side in still_measured(samples, name, number):
                 with Served(side, model, programs, options) as served:
                     served.complete(ids[-size:], 4)
                     speed = served.tokens_per_second(prompts_of_a_round(ids, number, size, options), length)
                     samples[name][side].append(speed)
+        system = detokenize(model, ids[number * 100:number * 100 + SYSTEM_TOKENS])
+        for side in still_measured(samples, "first_token", number):
             with Served(side, model, programs, options) as served:
                 served.complete(ids[-64:], 4)
                 for name, seconds in zip(("first_token", "second_token"), prefix_times(served, system)):
                     samples[name][side].append(seconds)
-        passed = time.monotonic() - start
-        left = passed / (number + 1) * (options.rounds - number - 1)
-        say(f"round {number + 1} of {options.rounds}, {left:.0f} s left")
+        now = time.monotonic()
+        a_round = (now - first) / number if number else 0.6 * (now - start)  # the first one measures more
+        first = first if number else now
+        say(f"round {number + 1} of {options.rounds}, {a_round * (options.rounds - number - 1):.0f} s left")
     return samples
 
 
@@ -198,18 +215,18 @@ def report(samples, options):
     for name, sides in samples.items():
         is_time = name not in SHAPES
         unit, scale = ("ms", 1000) if is_time else ("tokens/s", 1)
-        best = (min if is_time else max)(medians[name][side] for side in SIDES[1:])
-        ratio = best / medians[name]["adze"] if is_time else medians[name]["adze"] / best
+        peer = medians[name][peer_of(samples, name)]
+        ratio = peer / medians[name]["adze"] if is_time else medians[name]["adze"] / peer
         result[f"{name}_ratio"] = round(ratio, 3)
         cells = [f"{medians[name][side] * scale:.1f} ({min(values) * scale:.1f} to {max(values) * scale:.1f})"
                  for side, values in sides.items()]
         say(f"| {name}, {unit} | " + " | ".join(cells) + f" | {ratio:.2f} {'█' * round(8 * ratio)} |")
-    speedups = {side: statistics.median(first / second for first, second in zip(
-        samples["first_token"][side], samples["second_token"][side])) for side in SIDES}
-    result["time_to_first_token_prefix_speedup"] = round(speedups["adze"], 3)
-    result["llama_server_prefix_speedup"] = round(max(speedups[side] for side in SIDES[1:]), 3)
+    for field, side in (("time_to_first_token", "adze"), ("llama_server", peer_of(samples, "first_token"))):
+        speedup = statistics.median(first / second for first, second in zip(
+            samples["first_token"][side], samples["second_token"][side]))
+        result[f"{field}_prefix_speedup"] = round(speedup, 3)
     result["adze_tokens_per_second"] = round(medians["throughput"]["adze"], 1)
-    result["llama_server_tokens_per_second"] = round(max(medians["throughput"][side] for side in SIDES[1:]), 1)
+    result["llama_server_tokens_per_second"] = round(medians["throughput"][peer_of(samples, "throughput")], 1)
     return result
 
 

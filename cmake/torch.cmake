@@ -24,6 +24,7 @@ target_link_libraries(torch INTERFACE torch_cpu c10)
 target_link_options(torch INTERFACE -Wl,--allow-shlib-undefined -Wl,--disable-new-dtags)
 set(CMAKE_BUILD_RPATH ${torch_root}/lib ${cuda_runtime})
 set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib/adze")
+set(torch_openmp ${torch_root}/lib/libgomp.so.1)
 set(torch_runtime_libraries
     ${torch_root}/lib/libtorch_cpu.so ${torch_root}/lib/libc10.so ${torch_root}/lib/libgomp.so.1
     ${cuda_runtime}/libcupti.so.13 ${cuda_runtime}/libcudart.so.13)

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "app/commands.h"
-#include "app/methods.h"
 #include "app/version.h"
 #include "core/error.h"
+#include "methods/register_methods.h"
 
 namespace {
 
@@ -68,7 +68,7 @@ int main(int count, char** values) {
   // A reader that closes the pipe (adze ... | head) ends the write with an error, not the process.
   std::signal(SIGPIPE, SIG_IGN);
   try {
-    adze::app::register_cache_methods();
+    adze::methods::register_methods();
     const int code = run({values + 1, values + count});
     std::cout.flush();
     return code;

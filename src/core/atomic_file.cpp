@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/write_all.h"
 
 namespace adze::core {
 namespace {
@@ -46,15 +47,8 @@ void AtomicFile::fail(const char* action) const {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
-    if (written < 0) {
-      if (errno == EINTR) {
-        continue;
-      }
-      fail("write");
-    }
-    bytes = bytes.subspan(static_cast<size_t>(written));
+  if (!write_all(descriptor_, bytes)) {
+    fail("write");
   }
 }
 

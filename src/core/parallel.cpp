@@ -7,6 +7,7 @@
 #include <sched.h>
 
 #include "core/error.h"
+#include "core/thread_pool.h"
 
 namespace adze::core {
 namespace {
@@ -150,11 +151,21 @@ class Pool {
 
 thread_local bool Pool::inside_ = false;
 
+RunParts other_pool = nullptr;
+
 }  // namespace
+
+void replace_pool(RunParts run) {
+  other_pool = run;
+}
 
 namespace internal {
 
 void run_parts(int parts, void (*call)(void* body, int part), void* body) {
+  if (other_pool != nullptr) {
+    other_pool(parts, call, body);
+    return;
+  }
   static Pool pool;
   pool.run(parts, call, body);
 }

@@ -15,40 +15,41 @@
 namespace adze::formats {
 namespace {
 
-class Sha256 {
- public:
-  Sha256() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
-    require(context_ != nullptr && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1);
-  }
+EVP_MD_CTX* context_of(const std::shared_ptr<void>& context) {
+  return static_cast<EVP_MD_CTX*>(context.get());
+}
 
-  void update(std::span<const std::byte> bytes) {
-    require(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) == 1);
+void require(bool succeeded) {
+  if (!succeeded) {
+    throw core::error("sha256", "the cryptography library failed, out of memory perhaps");
   }
-
-  std::string finish() {
-    std::array<unsigned char, EVP_MAX_MD_SIZE> digest = {};
-    unsigned int size = 0;
-    require(EVP_DigestFinal_ex(context_.get(), digest.data(), &size) == 1);
-    constexpr std::string_view kDigits = "0123456789abcdef";
-    std::string text;
-    for (unsigned int index = 0; index < size; ++index) {
-      text += kDigits[digest[index] >> 4];
-      text += kDigits[digest[index] & 0xF];
-    }
-    return text;
-  }
-
- private:
-  static void require(bool succeeded) {
-    if (!succeeded) {
-      throw core::error("sha256", "the cryptography library failed, out of memory perhaps");
-    }
-  }
-
-  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
-};
+}
 
 }  // namespace
+
+Sha256::Sha256()
+    : context_(EVP_MD_CTX_new(),
+               [](void* context) { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context)); }) {
+  require(context_ != nullptr &&
+          EVP_DigestInit_ex(context_of(context_), EVP_sha256(), nullptr) == 1);
+}
+
+void Sha256::update(std::span<const std::byte> bytes) {
+  require(EVP_DigestUpdate(context_of(context_), bytes.data(), bytes.size()) == 1);
+}
+
+std::string Sha256::finish() {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest = {};
+  unsigned int size = 0;
+  require(EVP_DigestFinal_ex(context_of(context_), digest.data(), &size) == 1);
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text;
+  for (unsigned int index = 0; index < size; ++index) {
+    text += kDigits[digest[index] >> 4];
+    text += kDigits[digest[index] & 0xF];
+  }
+  return text;
+}
 
 std::string sha256(std::span<const std::byte> bytes) {
   Sha256 hash;

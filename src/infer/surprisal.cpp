@@ -9,6 +9,7 @@
 
 namespace adze::infer {
 
+// [12 §2.2]
 std::vector<float> step_surprisals(const model::Model& model,
                                    kv::Sequence& sequence,
                                    std::span<const int32_t> tokens,

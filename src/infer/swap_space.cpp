@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "core/write_all.h"
+
 namespace adze::infer {
 
 SwapReservation::SwapReservation(std::shared_ptr<std::atomic<int64_t>> used, int64_t bytes)
@@ -94,19 +96,12 @@ SavedBytes SwapSpace::save(std::span<const std::byte> data) const {
   }
   unlink(name.c_str());
   SavedBytes saved(descriptor, static_cast<int64_t>(data.size()));
-  while (!data.empty()) {
-    const ssize_t count = write(descriptor, data.data(), data.size());
-    if (count < 0 && errno == EINTR) {
-      continue;
-    }
-    if (count <= 0) {
-      throw core::error("swap",
-                        "cannot write {} bytes to {}: {}",
-                        saved.bytes(),
-                        folder_.string(),
-                        strerror(errno));
-    }
-    data = data.subspan(static_cast<size_t>(count));
+  if (!core::write_all(descriptor, data)) {
+    throw core::error("swap",
+                      "cannot write {} bytes to {}: {}",
+                      saved.bytes(),
+                      folder_.string(),
+                      strerror(errno));
   }
   return saved;
 }

@@ -8,6 +8,7 @@
 #include "core/rng.h"
 #include "kernels/activation/activation.h"
 #include "kernels/layer_norm/layer_norm.h"
+#include "kernels/random_floats.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/simd.h"
@@ -15,15 +16,6 @@
 
 namespace adze::kernels {
 namespace {
-
-std::vector<float> random_floats(int64_t count, uint64_t seed, double scale) {
-  core::Rng rng(seed);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) {
-    value = static_cast<float>((rng.next_uniform() * 2 - 1) * scale);
-  }
-  return values;
-}
 
 class ElementwiseTest : public testing::TestWithParam<std::string> {
  protected:

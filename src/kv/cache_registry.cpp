@@ -51,53 +51,6 @@ StoreEntry plain_store(kernels::PageType raw, kernels::PageType sealed, std::str
           }};
 }
 
-// "name:key=value,key=value" against the entry's keys; values take the type of the default.
-template <class Entry>
-std::pair<const Entry*, nlohmann::json> parse(std::string_view flag,
-                                              std::string_view text,
-                                              const std::vector<Entry>& entries) {
-  const std::string_view name = text.substr(0, text.find(':'));
-  std::vector<std::string> names;
-  const Entry* found = nullptr;
-  for (const Entry& entry : entries) {
-    names.push_back(entry.name);
-    found = entry.name == name ? &entry : found;
-  }
-  if (found == nullptr) {
-    const std::string nearest = core::nearest_name(name, names);
-    throw core::UsageError(fmt::format("[{}] expected one of {}, got {}{}",
-                                       flag,
-                                       fmt::join(names, ", "),
-                                       name,
-                                       nearest.empty() ? "" : "; did you mean " + nearest + "?"));
-  }
-  auto values = nlohmann::json::object();
-  std::string_view rest = name.size() < text.size() ? text.substr(name.size() + 1) : "";
-  while (!rest.empty()) {
-    const std::string_view item = rest.substr(0, rest.find(','));
-    rest = item.size() < rest.size() ? rest.substr(item.size() + 1) : "";
-    const size_t equals = item.find('=');
-    const std::string key(item.substr(0, equals));
-    if (equals == std::string_view::npos || !found->defaults.contains(key)) {
-      std::vector<std::string> keys;
-      for (const auto& [known, value] : found->defaults.items()) {
-        keys.push_back(known + "=" + value.dump());
-      }
-      throw core::UsageError(
-          fmt::format("[{}] {}: expected key=value with {}, got {}",
-                      flag,
-                      name,
-                      keys.empty() ? "no keys" : fmt::format("{}", fmt::join(keys, " or ")),
-                      item));
-    }
-    const std::string value(item.substr(equals + 1));
-    const nlohmann::json parsed = nlohmann::json::parse(value, nullptr, false);
-    values[key] =
-        parsed.is_discarded() || found->defaults[key].is_string() ? nlohmann::json(value) : parsed;
-  }
-  return {found, values};
-}
-
 template <class Entry>
 nlohmann::ordered_json entries_json(const std::vector<Entry>& entries) {
   auto list = nlohmann::ordered_json::array();
@@ -165,12 +118,12 @@ std::vector<PolicyEntry>& policy_entries() {
 }
 
 KvStorePtr make_store(std::string_view text, const model::ModelSpec& spec) {
-  const auto [entry, values] = parse("kv-store", text, store_entries());
+  const auto [entry, values] = core::parse_named("kv-store", text, store_entries());
   return entry->make(spec, values);
 }
 
 KvPolicyPtr make_policy(std::string_view text) {
-  const auto [entry, values] = parse("kv-policy", text, policy_entries());
+  const auto [entry, values] = core::parse_named("kv-policy", text, policy_entries());
   return entry->make(values);
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 // Names of stores and policies, with their options: "window:sinks=4,window=1020". Methods add
-// theirs in app/, explicitly, before anything is looked up.
+// theirs in methods/register_methods.cpp, explicitly, before anything is looked up.
 
 #include <functional>
 #include <map>
@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/options.h"
+#include "core/named_options.h"
 #include "kv/kv_policy.h"
 #include "kv/kv_store.h"
 #include "model/model_spec.h"
@@ -34,38 +34,18 @@ struct PolicyEntry {
   std::function<KvPolicyPtr(const nlohmann::json& options)> make;
 };
 
-// An entry whose keys are the fields of Options.
-template <class Options>
-std::map<std::string, std::string> option_help() {
-  Options options;
-  std::map<std::string, std::string> help;
-  for (const core::Option& option : core::list_options(options)) {
-    help[option.name] = option.help;
-  }
-  return help;
-}
-template <class Options>
-nlohmann::json option_defaults() {
-  Options options;
-  return core::options_to_json(core::list_options(options));
-}
-template <class Options>
-Options read_options(const nlohmann::json& values) {
-  Options options;
-  core::options_from_json(core::list_options(options), values);
-  options.validate();
-  return options;
-}
+// Entries whose keys are the fields of Options.
 template <class Options>
 PolicyEntry make_policy_entry(std::string name,
                               std::string summary,
                               KvPolicyPtr (*make)(const Options&)) {
-  return {
-      .name = std::move(name),
-      .summary = std::move(summary),
-      .defaults = option_defaults<Options>(),
-      .help = option_help<Options>(),
-      .make = [make](const nlohmann::json& values) { return make(read_options<Options>(values)); }};
+  return {.name = std::move(name),
+          .summary = std::move(summary),
+          .defaults = core::option_defaults<Options>(),
+          .help = core::option_help<Options>(),
+          .make = [make](const nlohmann::json& values) {
+            return make(core::read_options<Options>(values));
+          }};
 }
 template <class Options>
 StoreEntry make_store_entry(std::string name,
@@ -73,10 +53,10 @@ StoreEntry make_store_entry(std::string name,
                             KvStorePtr (*make)(const Options&, const kernels::AttentionShape&)) {
   return {.name = std::move(name),
           .summary = std::move(summary),
-          .defaults = option_defaults<Options>(),
-          .help = option_help<Options>(),
+          .defaults = core::option_defaults<Options>(),
+          .help = core::option_help<Options>(),
           .make = [make](const model::ModelSpec& spec, const nlohmann::json& values) {
-            return make(read_options<Options>(values), attention_shape(spec));
+            return make(core::read_options<Options>(values), attention_shape(spec));
           }};
 }
 

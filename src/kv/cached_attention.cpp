@@ -53,8 +53,8 @@ std::vector<int64_t> CachedAttention::rows_left() const {
   return rows;
 }
 
-// Rotates a part's rows of heads to their positions: those in the text, or ranks from first_rank
-// on.
+// Rotates a part's rows of heads to their positions: those in the text [11 §2.3 step 1], or ranks
+// from first_rank on [12 §2.3 step 3].
 void CachedAttention::rotate_rows(const kernels::RopeTable& table,
                                   const Part& part,
                                   int64_t first_rank,
@@ -180,7 +180,14 @@ void CachedAttention::keep_evidence(int64_t layer, const float* query) {
                                    part.rows());
     }
     if (part.needs.received) {
-      sequence.add_received(layer, query, sums, part.rows());
+      const int64_t slot = sequence.layout().slot_of_layer[static_cast<size_t>(layer)];
+      sequence.add_received(layer,
+                            query,
+                            sums,
+                            part.rows(),
+                            part.needs.rank_positions
+                                ? rotation_.key_rotation(layer, sequence.cached_tokens(slot))
+                                : kernels::KeyRotation());
     }
     query += part.rows() * spec_.heads * spec_.head_dim;
     sums += part.rows() * spec_.heads;

@@ -112,13 +112,17 @@ class ScoredPolicy : public BudgetPolicy {
 class H2oPolicy : public ScoredPolicy {
  public:
   explicit H2oPolicy(const H2oOptions& options)
-      : ScoredPolicy(budget_name("h2o", options), options) {}
+      : ScoredPolicy(budget_name("h2o", options) + (options.ranks ? ",ranks=true" : ""), options),
+        ranks_(options.ranks) {}
 
-  Needs needs() const override { return {.received = evicts()}; }
+  Needs needs() const override { return {.rank_positions = ranks_, .received = evicts()}; }
 
  protected:
   std::vector<float> scores(SlotView& view) const override { return view.received(); }
   int64_t recent(int64_t count) const override { return std::max(budget().recent, count / 2); }
+
+ private:
+  bool ranks_;
 };
 
 // The largest of `pool` neighbours, for each token.

@@ -28,7 +28,14 @@ KvPolicyPtr make_window_policy(const WindowOptions& options);
 // attention from all rows so far. Zhang et al., "H2O", arXiv:2306.14048, algorithm 1.
 struct H2oOptions : Budget {
   H2oOptions() : Budget{.keep = 0.5, .tokens = 0, .sinks = 0, .recent = 0} {}
+  bool ranks = false;
   void validate() const;
+
+  template <class Self, class Visit>
+  static constexpr void fields(Self& self, Visit&& visit) {
+    Budget::fields(self, visit);
+    visit("ranks", self.ranks, "positions are ranks in the cache, so that a text may be endless");
+  }
 };
 KvPolicyPtr make_h2o_policy(const H2oOptions& options);
 

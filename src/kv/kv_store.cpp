@@ -140,7 +140,9 @@ void KvStore::attend(std::span<const SequenceRows> sequences,
                            attention);
 }
 
-void KvStore::add_mass(const SlotPages& slot, const MassRows& rows, float* mass) const {
+void KvStore::add_mass(const SlotPages& slot,
+                       const MassRows& rows,
+                       const kernels::MassTarget& mass) const {
   const auto count = static_cast<int64_t>(rows.end_ranks.size());
   const auto sealed_pages = static_cast<int64_t>(slot.sealed.size());
   const int64_t heads = slot.positions.empty() || slot.length == 0
@@ -176,7 +178,7 @@ void KvStore::add_mass(const SlotPages& slot, const MassRows& rows, float* mass)
         {.shape = shape(),
          .page_type = sealed_type(),
          .own_page_type = raw_type(),
-         .key_rotation = {},
+         .key_rotation = rows.rotation,
          .codec = codec()},
         {.query = rows.query + first * shape_.heads * shape_.head_dim,
          .log_sum_exp = rows.log_sum_exp + first * shape_.heads,

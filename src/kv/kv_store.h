@@ -69,6 +69,7 @@ struct MassRows {
   const float* weights;                // [rows]; null: 1 each
   std::span<const int32_t> end_ranks;  // row r sees ranks below end_ranks[r], its own the last
   int64_t window = 0;                  // and no positions before that; 0: all
+  kernels::KeyRotation rotation = {};  // null pointers where keys are stored rotated
   // Whether pages are read as these rows read them in this step; else in the form they have now.
   bool as_attended = false;
 };
@@ -102,9 +103,9 @@ class KvStore {
   // rotation: null pointers where keys are stored rotated.
   void attend(std::span<const SequenceRows> sequences, const kernels::KeyRotation& rotation) const;
 
-  // Adds the attention of rows to a slot's tokens to mass [kv_heads, slot.length], a row after the
-  // other. Only for keys that are stored rotated.
-  void add_mass(const SlotPages& slot, const MassRows& rows, float* mass) const;
+  // Adds the attention of rows to a slot's tokens to the masses of kv heads and tokens, a row after
+  // the other.
+  void add_mass(const SlotPages& slot, const MassRows& rows, const kernels::MassTarget& mass) const;
 
   // Keys as they are stored, [kv_heads, slot.length, head_dim].
   std::vector<float> keys(const SlotPages& slot) const;

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/float16.h"
+#include "kernels/half_floats.h"
 
 namespace adze::kv {
 
@@ -59,16 +60,16 @@ void RecentQueries::push(PagePool& pool,
 
 QueryRows RecentQueries::last(int64_t rows) const {
   rows = std::min(rows, held_);
-  QueryRows result;
   const int64_t width = heads_ * head_dim_;
+  QueryRows result;
+  result.query.resize(static_cast<size_t>(rows * width));
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t place = (next_ - rows + row + window_) % window_;
-    const auto* halves = reinterpret_cast<const uint16_t*>(page_.data()) + place * width;
+    kernels::floats_from_halves(reinterpret_cast<const uint16_t*>(page_.data()) + place * width,
+                                width,
+                                result.query.data() + row * width);
     const auto* sums =
         reinterpret_cast<const float*>(page_.data() + window_ * width * 2) + place * heads_;
-    for (int64_t i = 0; i < width; ++i) {
-      result.query.push_back(core::float_from_half(halves[i]));
-    }
     result.log_sum_exp.insert(result.log_sum_exp.end(), sums, sums + heads_);
     result.back.push_back(static_cast<int32_t>(rows - 1 - row));
   }

@@ -11,7 +11,7 @@
 namespace adze::kv {
 namespace {
 
-constexpr std::string_view kFormat = "adze sequence 2";
+constexpr std::string_view kFormat = "adze sequence 3";
 
 void save_pages(core::StateWriter& writer, const std::vector<PageRef>& pages) {
   writer.value(static_cast<uint64_t>(pages.size()));
@@ -136,7 +136,7 @@ class SequenceSlotView : public SlotView {
            .weights = weights.empty() ? nullptr : weights.data() + (weights.size() - count),
            .end_ranks = end_ranks,
            .window = sequence_.layout().windows[static_cast<size_t>(layer)]},
-          mass.data());
+          {mass.data(), length()});
       if (largest.empty()) {
         largest = std::move(mass);
         continue;
@@ -273,7 +273,8 @@ void Sequence::end_step(int64_t rows, std::span<const float> surprisals) {
 void Sequence::add_received(int64_t layer,
                             const float* query,
                             const float* log_sum_exp,
-                            int64_t rows) {
+                            int64_t rows,
+                            const kernels::KeyRotation& rotation) {
   const int64_t index = layout_->slot_of_layer[static_cast<size_t>(layer)];
   const std::vector<int64_t>& readers = layout_->readers[static_cast<size_t>(index)];
   const auto reader = std::find(readers.begin(), readers.end(), layer) - readers.begin();
@@ -281,15 +282,6 @@ void Sequence::add_received(int64_t layer,
   SlotPages& slot = slots_[static_cast<size_t>(index)];
   const int64_t kv_heads = store_->shape().kv_heads;
   slot.received.resize(static_cast<size_t>(slot.length * kv_heads * num_readers));
-  const auto place = [&](int64_t head, int64_t rank) {
-    return static_cast<size_t>((rank * kv_heads + head) * num_readers + reader);
-  };
-  std::vector<float> mass(static_cast<size_t>(kv_heads * slot.length));
-  for (int64_t head = 0; head < kv_heads; ++head) {
-    for (int64_t rank = 0; rank < slot.length; ++rank) {
-      mass[static_cast<size_t>(head * slot.length + rank)] = slot.received[place(head, rank)];
-    }
-  }
   std::vector<int32_t> end_ranks(static_cast<size_t>(rows));
   std::iota(end_ranks.begin(), end_ranks.end(), static_cast<int32_t>(slot.length - rows + 1));
   store_->add_mass(slot,
@@ -298,13 +290,9 @@ void Sequence::add_received(int64_t layer,
                     .weights = nullptr,
                     .end_ranks = end_ranks,
                     .window = layout_->windows[static_cast<size_t>(layer)],
+                    .rotation = rotation,
                     .as_attended = true},
-                   mass.data());
-  for (int64_t head = 0; head < kv_heads; ++head) {
-    for (int64_t rank = 0; rank < slot.length; ++rank) {
-      slot.received[place(head, rank)] = mass[static_cast<size_t>(head * slot.length + rank)];
-    }
-  }
+                   {slot.received.data() + reader, num_readers, kv_heads * num_readers});
 }
 
 std::optional<std::vector<int64_t>> Sequence::narrow(int64_t slot) {

@@ -58,7 +58,12 @@ class Sequence {
   // the policy needs them.
   void end_step(int64_t rows, std::span<const float> surprisals = {});
   // In a step, after a layer's attention: adds what its rows, the slot's last ones, give to tokens.
-  void add_received(int64_t layer, const float* query, const float* log_sum_exp, int64_t rows);
+  // rotation: as for KvStore::attend.
+  void add_received(int64_t layer,
+                    const float* query,
+                    const float* log_sum_exp,
+                    int64_t rows,
+                    const kernels::KeyRotation& rotation);
   // In a step, when all layers that read the slot have run: rows of the prompt that go on.
   std::optional<std::vector<int64_t>> narrow(int64_t slot);
   // Rows that the next step may append at most, and has to append at least.

@@ -6,14 +6,18 @@
 #include <numeric>
 #include <utility>
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros_like.h>
 
 #include "core/check.h"
 #include "core/error.h"
 #include "core/huge_memory.h"
 #include "core/parallel.h"
 #include "tensor/operations.h"
+#include "tensor/recording.h"
 
 namespace adze::tensor {
 namespace {
@@ -91,27 +95,101 @@ class PackedWeight : public LinearWeight {
   kernels::PackedMatrix matrix_;
 };
 
+// What the rows of an embedding's gradient add up to; columns are shared out, rows stay in order.
+void add_rows(const at::Tensor& target, std::span<const int64_t> rows, const at::Tensor& gradient) {
+  const int64_t columns = target.size(1);
+  auto* sums = target.mutable_data_ptr<float>();
+  const auto* source = gradient.const_data_ptr<float>();
+  core::parallel_for(columns, 64, [&](int64_t begin, int64_t end) {
+    const float* values = source;
+    for (const int64_t row : rows) {
+      float* sum = sums + row * columns;
+      for (int64_t column = begin; column < end; ++column) {
+        sum[column] += values[column];
+      }
+      values += columns;
+    }
+  });
+}
+
 class DenseWeight : public LinearWeight {
  public:
-  explicit DenseWeight(at::Tensor weight) : weight_(std::move(weight)) {}
+  DenseWeight(at::Tensor weight, at::Tensor bias)
+      : weight_(std::move(weight)), bias_(std::move(bias)) {}
 
-  at::Tensor apply(const at::Tensor& x) const override {
-    if (!weight_.is_cpu() || weight_.requires_grad() || x.requires_grad()) {
-      return at::linear(x, weight_);
+  at::Tensor apply(const at::Tensor& x) const override { return apply_together({this}, x)[0]; }
+
+  bool is_recorded_with(const at::Tensor& x) const { return is_recorded({weight_, bias_, x}); }
+
+  // Without recording. NOTE: a library product gives other bits at other row counts and thread
+  // counts, so inference on a CPU packs and uses ours; training takes the library's speed.
+  at::Tensor product(const at::Tensor& x) const {
+    if (!weight_.is_cpu() || weight_.requires_grad()) {
+      const at::NoGradGuard guard;
+      return bias_.defined() ? at::linear(x, weight_, bias_) : at::linear(x, weight_);
     }
-    // NOTE: a library product gives other bits at other row counts and thread counts, so inference
-    // packs and uses ours. Packing costs as much as one row of product.
-    return packed().apply(x);
+    return packed().apply(x);  // packing costs as much as one row of product
+  }
+
+  // Adds to the gradient of x, and to those of weight and bias or to `rest` where these have none.
+  void add_gradients(const at::Tensor& x,
+                     const at::Tensor& y_gradient,
+                     at::Tensor& x_gradient,
+                     bool wants_x_gradient,
+                     std::vector<at::Tensor>& rest) const {
+    at::Tensor of_weight;
+    at::Tensor of_bias;
+    if (y_gradient.defined()) {
+      if (wants_x_gradient && x_gradient.defined()) {
+        x_gradient.addmm_(y_gradient, weight_);
+      } else if (wants_x_gradient) {
+        x_gradient = at::mm(y_gradient, weight_);
+      }
+      if (weight_.requires_grad() && weight_.grad().defined()) {
+        weight_.mutable_grad().addmm_(y_gradient.t(), x);
+      } else if (weight_.requires_grad()) {
+        of_weight = at::mm(y_gradient.t(), x);
+      }
+      if (bias_.defined() && bias_.requires_grad()) {
+        of_bias = add_to_leaf(bias_, y_gradient.sum(0));
+      }
+    }
+    rest.push_back(of_weight);
+    if (bias_.defined()) {
+      rest.push_back(of_bias);
+    }
   }
 
   at::Tensor rows(std::span<const int64_t> rows) const override {
-    return at::index_select(weight_, 0, from_integers(rows).to(weight_.device()));
+    if (!is_recorded({weight_})) {
+      return at::index_select(weight_.detach(), 0, from_integers(rows).to(weight_.device()));
+    }
+    at::Tensor y = [&] {
+      const at::NoGradGuard guard;
+      return at::index_select(weight_, 0, from_integers(rows));
+    }();
+    record({y},
+           {weight_},
+           [weight = weight_, ids = std::vector(rows.begin(), rows.end())](const auto& gradients) {
+             const bool in_place = weight.grad().defined();
+             const at::Tensor target = in_place ? weight.mutable_grad() : at::zeros_like(weight);
+             if (gradients[0].defined()) {
+               add_rows(target, ids, gradients[0].contiguous());
+             }
+             return std::vector{in_place ? at::Tensor() : target};
+           });
+    return y;
   }
 
   int64_t outputs() const override { return weight_.size(0); }
   int64_t columns() const override { return weight_.size(1); }
-  int64_t bytes() const override { return static_cast<int64_t>(weight_.nbytes()); }
+  int64_t bytes() const override {
+    return static_cast<int64_t>(weight_.nbytes() + (bias_.defined() ? bias_.nbytes() : 0));
+  }
   core::TensorType type() const override { return core::TensorType::kF32; }
+  at::Tensor dense() const override { return weight_; }
+  const at::Tensor& weight() const { return weight_; }
+  const at::Tensor& bias() const { return bias_; }
 
  private:
   PackedWeight packed() const {
@@ -121,16 +199,48 @@ class DenseWeight : public LinearWeight {
       rows.push_back(
           reinterpret_cast<const std::byte*>(contiguous.const_data_ptr<float>() + row * columns()));
     }
+    std::vector<float> bias;
+    if (bias_.defined()) {
+      bias.assign(bias_.const_data_ptr<float>(), bias_.const_data_ptr<float>() + outputs());
+    }
     return {core::TensorType::kF32,
             outputs(),
             columns(),
             pack_panels(core::TensorType::kF32, columns(), rows),
             kernels::Arithmetic::kF32,
-            {}};
+            std::move(bias)};
   }
 
   at::Tensor weight_;  // [outputs, columns] f32
+  at::Tensor bias_;    // [outputs] f32, or undefined
 };
+
+// Products of dense weights with one x, of which at least one is recorded.
+std::vector<at::Tensor> recorded_products(const std::vector<const DenseWeight*>& weights,
+                                          const at::Tensor& x) {
+  std::vector<at::Tensor> outputs;
+  std::vector<at::Tensor> inputs = {x};
+  std::vector<DenseWeight> kept;  // they share their tensors
+  for (const DenseWeight* weight : weights) {
+    outputs.push_back(weight->product(x));
+    inputs.push_back(weight->weight());
+    if (weight->bias().defined()) {
+      inputs.push_back(weight->bias());
+    }
+    kept.push_back(*weight);
+  }
+  record(outputs, inputs, [kept, x](const std::vector<at::Tensor>& gradients) {
+    at::Tensor of_x;
+    std::vector<at::Tensor> of_inputs;
+    for (size_t i = 0; i < kept.size(); ++i) {
+      const at::Tensor gradient = gradients[i].defined() ? gradients[i].contiguous() : at::Tensor();
+      kept[i].add_gradients(x, gradient, of_x, x.requires_grad(), of_inputs);
+    }
+    of_inputs.insert(of_inputs.begin(), of_x);
+    return of_inputs;
+  });
+  return outputs;
+}
 
 class LowRankWeight : public LinearWeight {
  public:
@@ -165,9 +275,7 @@ class LowRankWeight : public LinearWeight {
     std::fill_n(narrow.mutable_data_ptr<float>(), narrow.numel(), 0.0F);
     return narrow;
   }
-  void add_to(const at::Tensor& y, const at::Tensor& narrow) const {
-    add(y, up_.apply(narrow), scale_);
-  }
+  void add_to(at::Tensor y, const at::Tensor& narrow) const { add(y, up_.apply(narrow), scale_); }
 
   int64_t outputs() const override { return base_->outputs(); }
   int64_t columns() const override { return base_->columns(); }
@@ -217,9 +325,12 @@ LinearWeightPtr make_packed_weight(core::TensorType type,
       std::move(bias));
 }
 
-LinearWeightPtr make_dense_weight(at::Tensor weight) {
+LinearWeightPtr make_dense_weight(at::Tensor weight, at::Tensor bias) {
   core::check(weight.dim() == 2 && weight.scalar_type() == at::kFloat, "an f32 matrix");
-  return std::make_shared<DenseWeight>(std::move(weight));
+  core::check(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(0) &&
+                                  bias.scalar_type() == at::kFloat),
+              "an f32 bias for every output");
+  return std::make_shared<DenseWeight>(std::move(weight), std::move(bias));
 }
 
 LinearWeightPtr make_low_rank_weight(LinearWeightPtr base,
@@ -247,6 +358,17 @@ LinearWeightPtr make_low_rank_weight(LinearWeightPtr base,
 
 std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*> weights,
                                        const at::Tensor& x) {
+  std::vector<const DenseWeight*> dense;
+  bool recorded = false;
+  for (const LinearWeight* weight : weights) {
+    dense.push_back(dynamic_cast<const DenseWeight*>(weight));
+    recorded = recorded || (dense.back() != nullptr && dense.back()->is_recorded_with(x));
+  }
+  if (recorded) {
+    core::check(std::find(dense.begin(), dense.end(), nullptr) == dense.end(),
+                "gradients through dense weights alone");
+    return recorded_products(dense, x);
+  }
   struct Part {
     const LowRankWeight* low_rank;  // null where the weight has another form
     const PackedWeight* packed;     // the weight, or the low-rank one's base; null where dense
@@ -266,7 +388,7 @@ std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*
     Part& part = parts.emplace_back(
         Part{low_rank, dynamic_cast<const PackedWeight*>(weight), at::Tensor(), at::Tensor()});
     if (part.packed == nullptr) {
-      part.y = weight->apply(x);
+      part.y = dynamic_cast<const DenseWeight&>(*weight).product(x);
     } else {
       part.y = empty_floats(x.size(0), weight->outputs());
       outputs.push_back(

@@ -29,6 +29,8 @@ class LinearWeight {
   virtual int64_t columns() const = 0;
   virtual int64_t bytes() const = 0;  // resident
   virtual core::TensorType type() const = 0;
+  // The f32 matrix itself where it is dense, else undefined.
+  virtual at::Tensor dense() const { return {}; }
 };
 using LinearWeightPtr = std::shared_ptr<const LinearWeight>;
 
@@ -44,8 +46,9 @@ LinearWeightPtr make_packed_weight(core::TensorType type,
                                    std::vector<float> bias = {});
 
 // An f32 tensor [outputs, columns] that may need a gradient: for training, and for devices other
-// than the CPU. Without a gradient on the CPU it gives the bits of the packed f32 form.
-LinearWeightPtr make_dense_weight(at::Tensor weight);
+// than the CPU. Without a gradient on the CPU it gives the bits of the packed f32 form. Where it
+// and its bias (f32 [outputs], or undefined) have a .grad, the backward pass adds to that in place.
+LinearWeightPtr make_dense_weight(at::Tensor weight, at::Tensor bias = {});
 
 // Stored rows of a matrix of f32, f16 or bf16, at any address.
 struct StoredRows {
@@ -64,7 +67,7 @@ LinearWeightPtr make_low_rank_weight(LinearWeightPtr base,
                                      double scale);
 
 // Several weights over the same x; packed ones, and the first factors of
-// low-rank ones, run in one parallel region.
+// low-rank ones, run in one parallel region; dense ones that record share one backward step.
 std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*> weights,
                                        const at::Tensor& x);
 

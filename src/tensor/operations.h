@@ -1,6 +1,7 @@
 #pragma once
-// Operations of the forward pass over rows. Inputs are f32, contiguous, on the CPU; without a
-// gradient they go straight to the kernel of the same name.
+// Operations of the forward pass over rows. Inputs are f32, contiguous, on the CPU, and go straight
+// to the kernel of the same name. Where an input needs a gradient nothing is overwritten, and what
+// the backward pass needs is kept.
 
 #include <cstdint>
 #include <span>
@@ -23,22 +24,22 @@ at::Tensor norm(const at::Tensor& x,
                 const at::Tensor& weight,
                 const at::Tensor& bias,
                 const NormOptions& options);
-// residual += delta, in place; returns the normed residual.
-at::Tensor add_norm(const at::Tensor& residual,
+// residual += delta, in place where no gradient is wanted; returns the normed residual.
+at::Tensor add_norm(at::Tensor& residual,
                     const at::Tensor& delta,
                     const at::Tensor& weight,
                     const at::Tensor& bias,
                     const NormOptions& options);
 
-// act(gate) * up, or act(gate) where up is undefined. Writes over gate and returns it; all
-// [rows, columns].
+// act(gate) * up, or act(gate) where up is undefined. Writes over gate and returns it where no
+// gradient is wanted; all [rows, columns].
 at::Tensor activate(kernels::Activation activation, const at::Tensor& gate, const at::Tensor& up);
 
-// In place: x * factor; cap * tanh(x / cap).
-void scale(const at::Tensor& x, double factor);
-void soft_cap(const at::Tensor& x, double cap);
-// residual += factor * delta, in place.
-void add(const at::Tensor& residual, const at::Tensor& delta, double factor = 1);
+// x becomes x * factor; cap * tanh(x / cap); residual + factor * delta: in place where no gradient
+// is wanted, else another tensor.
+void scale(at::Tensor& x, double factor);
+void soft_cap(at::Tensor& x, double cap);
+void add(at::Tensor& residual, const at::Tensor& delta, double factor = 1);
 
 at::Tensor take_rows(const at::Tensor& x, std::span<const int64_t> rows);  // [rows.size(), ...]
 

@@ -1,6 +1,7 @@
 """generate, chat and perplexity on the default model, as a user calls them: results, messages,
 exit codes, and what happens to them when a user, a disk or a file misbehaves."""
 
+import json
 import os
 import pathlib
 import random
@@ -114,6 +115,47 @@ class Generate(Case):
                                      stdout=full, stderr=subprocess.PIPE, check=False)
         self.assertEqual(refused.returncode, 1)
         self.assertIn(b"[stdout] cannot write", refused.stderr)
+
+
+class Choices(Case):
+    def turns(self, *turns):
+        path = self.folder / "turns.jsonl"
+        path.write_text("\n".join(map(json.dumps, turns)) + "\n\n")
+        return path
+
+    def test_streams_grow_turn_by_turn(self):
+        count = {"text": "One, two, three, four, five,", "choices": [" dog", " six"], "answer": 1}
+        path = self.turns(count | {"stream": 1},
+                          {"stream": 1, "text": ", seven, eight,", "choices": [" blue cars", " nine, ten"], "answer": 1},
+                          {"stream": 1, "text": " and then"},
+                          count | {"stream": "1"})
+        result = self.object("choices", "--file", path, "--threads", 1)
+        first, second, third, other = result["turns"]
+        self.assertEqual([turn["chosen"] for turn in result["turns"]], [1, 1, -1, 1])
+        self.assertEqual(result["answered"], 3)
+        self.assertEqual(result["accuracy"], 1)
+        self.assertEqual(result["answered_after_eviction"], 0)
+        self.assertEqual(first, other)  # a new stream starts anew
+        self.assertGreater(second["tokens"], first["tokens"] + 1)
+        self.assertGreater(third["tokens"], second["tokens"] + 3)
+        self.assertEqual(second["attended"], second["tokens"])
+
+    def test_a_cache_that_forgets(self):
+        path = self.turns(*({"text": "word " * 30, "choices": ["A", "B"], "answer": 0} for _ in range(4)))
+        result = self.object("choices", "--file", path, "--kv-policy", "sirllm:tokens=64", "--context", 64)
+        self.assertGreater(result["answered_after_eviction"], 0)
+        self.assertLess(max(turn["attended"] for turn in result["turns"]), 65)
+        self.assertIn("4 turns", run("choices", "--file", path, "--context", 400).stdout.decode())
+        self.assert_refused(1, ["context", "16"], "choices", "--file", path, "--context", 16)
+
+    def test_refuses_what_is_not_a_turn(self):
+        for turn, part in [({"choices": ["A"]}, "text"), ([], "text"), ({"text": 1}, "text"),
+                           ({"text": "a", "choices": "A"}, "choices"), ({"text": "a", "choices": [""]}, "choices"),
+                           ({"text": "a", "choices": ["A"], "answer": 1}, "answer"),
+                           ({"text": "a", "answer": 0}, "answer"), ({"text": "a", "stream": []}, "stream")]:
+            self.assert_refused(1, ["line 2", part], "choices", "--file", self.turns({"text": "a"}, turn))
+        self.assert_refused(1, ["at least one turn"], "choices", "--file", self.turns())
+        self.assert_refused(2, ["--file"], "choices")
 
 
 class Refusals(Case):

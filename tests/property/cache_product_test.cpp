@@ -7,22 +7,25 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "core/parallel.h"
 #include "infer/append_tokens.h"
 #include "infer/surprisal.h"
 #include "kv/cache_registry.h"
 #include "kv/cached_attention.h"
+#include "methods/register_methods.h"
 #include "model/forward.h"
-#include "tests/support/cache_methods.h"
 #include "tests/support/random_model.h"
 
 namespace adze {
 namespace {
 
-constexpr int64_t kPrompt = 290;
-constexpr int64_t kAnswer = 36;
+// Past the 256 tokens that a store may want to see before it seals pages; an answer of a page, so
+// that policies cut once more.
+constexpr int64_t kPrompt = 260;
+constexpr int64_t kAnswer = 34;
 
 std::vector<std::string> store_names() {
-  methods::register_cache_methods();
+  methods::register_methods();
   std::vector<std::string> names;
   for (const kv::StoreEntry& entry : kv::store_entries()) {
     names.push_back(entry.name);
@@ -49,7 +52,7 @@ std::vector<PolicyPair> policies() {
 }
 
 TEST(CacheProduct, ListsEveryPolicyThatIsKnown) {
-  methods::register_cache_methods();
+  methods::register_methods();
   std::vector<std::string> listed;
   for (const PolicyPair& pair : policies()) {
     listed.push_back(pair.limited.substr(0, pair.limited.find(':')));
@@ -63,10 +66,10 @@ TEST(CacheProduct, ListsEveryPolicyThatIsKnown) {
 
 model::ModelPtr make_model(int64_t sharing, bool dense) {
   model::ModelSpec spec = model::tiny_spec();
-  spec.num_layers = 6;
-  spec.kv_source.resize(6);
-  for (int64_t layer = 0; layer < 6; ++layer) {
-    spec.kv_source[static_cast<size_t>(layer)] = layer - layer % sharing;
+  spec.num_layers = 2 * sharing;  // two slots
+  spec.kv_source.clear();
+  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
+    spec.kv_source.push_back(layer - layer % sharing);
   }
   model::ModelPtr packed = model::random_model(spec);
   if (!dense) {
@@ -205,18 +208,15 @@ TEST_P(CacheProduct, EveryStoreWithEveryPolicy) {
     return kv::Sequence(pool, kv::make_store(store, spec), kv::make_policy(policy), layout);
   };
   kv::Sequence plain = sequence_of("f32", "full");
+  core::set_num_threads(1);  // a row at a time of a tiny model is too little for two
   const Logits expected = run(*model, rotation, plain, tokens);
   plain.clear();
   std::vector<kv::Sequence> together;
   std::vector<Logits> alone;
   for (const PolicyPair& policy : policies()) {
     {
-      // Positions by rank rotate keys in another order: their sums round differently.
       kv::Sequence unlimited = sequence_of("f32", policy.unlimited);
-      const bool ranks = unlimited.policy().needs().rank_positions;
-      EXPECT_LE(largest_difference(run(*model, rotation, unlimited, tokens), expected),
-                ranks ? 2e-4F : 1e-5F)
-          << policy.unlimited;
+      EXPECT_EQ(run(*model, rotation, unlimited, tokens), expected) << policy.unlimited;
     }
     EXPECT_EQ(pool.used_bytes(), 0) << policy.unlimited;
     for (const std::string& store : store_names()) {
@@ -240,7 +240,8 @@ TEST_P(CacheProduct, EveryStoreWithEveryPolicy) {
       together.push_back(sequence_of(store, policy.limited));
     }
   }
-  // All of them in the same steps: not a bit changes.
+  // All of them in the same steps, on more threads: not a bit changes.
+  core::set_num_threads(2);
   const std::vector<Logits> batched = run_together(*model, rotation, together, tokens);
   for (size_t i = 0; i < batched.size(); ++i) {
     EXPECT_EQ(batched[i], alone[i])

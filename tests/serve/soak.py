@@ -12,6 +12,7 @@ Python's standard library alone."""
 import argparse
 import asyncio
 import collections
+import copy
 import json
 import os
 import random
@@ -35,7 +36,7 @@ REFUSALS = {400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 431, 501, 505} | T
 ANSWER_SECONDS = 180  # longer without an answer is a fault
 WARM_UP = 0.3         # share of the run
 FLAT = 0.02           # growth of memory after warm-up that is let pass
-JUDGED_SECONDS = 60   # a shorter run is all warm-up: growth is reported only
+JUDGED_SECONDS = 60   # a shorter run is all warm-up: growth and open streams are reported only
 
 CHECKED = {"messages": user(f"{STORY} What did the keeper write down?"), "max_tokens": 12, "temperature": 0,
            "logprobs": True, "top_logprobs": 1}
@@ -93,11 +94,11 @@ def mutated(body, generator):
             del parent[path[-1]]
         elif action == 1 and isinstance(parent, dict):
             parent[generator.choice(["x", "", "n", "stop", "tools", "stream", "logprobs", "best_of", "model"])] = (
-                generator.choice(HOSTILE))
+                copy.deepcopy(generator.choice(HOSTILE)))  # which later turns of this loop may change
         elif action == 2 and isinstance(parent, list):
             parent += parent * generator.randrange(3)
         else:
-            parent[path[-1]] = generator.choice(HOSTILE)
+            parent[path[-1]] = copy.deepcopy(generator.choice(HOSTILE))
         if not body:
             break
     data = bytearray(json.dumps(body).encode())
@@ -359,10 +360,18 @@ class Soak:
         first, last = statistics.median(late[:third]), statistics.median(late[-third:])
         return last / first - 1, first, last
 
+    def resident_by_tenth(self):
+        tenths = [[] for _ in range(10)]
+        for when, size in self.resident:
+            tenths[min(9, int(10 * when / self.options.seconds))].append(size)
+        return [round(statistics.median(sizes) / 2**20, 1) if sizes else None for sizes in tenths]
+
     def report(self):
         growth, first, last = self.growth()
         if growth > FLAT and self.options.seconds >= JUDGED_SECONDS:
             self.faults.append(f"memory grew by {growth:.1%} after warm-up, more than {FLAT:.0%}")
+        if self.most_open < self.options.connections and self.options.seconds >= JUDGED_SECONDS:
+            self.faults.append(f"{self.most_open} streams were open at once, not {self.options.connections}")
         if self.checks < 2:
             self.faults.append(f"the checked request was answered {self.checks} times")
         tiny = sorted(self.tiny_seconds) or [0.0]
@@ -371,7 +380,8 @@ class Soak:
                 "statuses": {kind: dict(counts) for kind, counts in sorted(self.statuses.items())},
                 "streams_finished": self.streams_finished, "streams_left": self.left, "fuzzed": self.fuzzed,
                 "same_bytes_checks": self.checks, "most_running": self.most[RUNNING], "most_queued": self.most[QUEUED],
-                "resident_mib": [round(first / 2**20, 1), round(last / 2**20, 1)], "resident_growth": round(growth, 4),
+                "resident_mib": [round(first / 2**20, 1), round(last / 2**20, 1)],
+                "resident_mib_by_tenth": self.resident_by_tenth(), "resident_growth": round(growth, 4),
                 "tiny_seconds_median": round(statistics.median(tiny), 4),
                 "tiny_seconds_99": round(tiny[int(len(tiny) * 0.99)] if len(tiny) > 1 else tiny[0], 4),
                 "faults": len(self.faults)}
@@ -388,8 +398,9 @@ def main():
     adze_program.default_model()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the server inherits it
-    with Server("--compute", "int8", "--max-sequences", 32, "--max-queue", options.connections + 100, "--cache-gib", 0.25,
-                keys=KEYS) as server:
+    # A cache that is full before memory is judged: what fills it is no leak.
+    with Server("--compute", "int8", "--max-sequences", 32, "--max-queue", options.connections + 300,
+                "--cache-gib", 0.1, keys=KEYS) as server:
         soak = Soak(server, options)
         alone = server.post(CHAT, CHECKED, key=CHECK)
         assert alone.status == 200, alone

@@ -106,12 +106,14 @@ def joined(events, index=0):
 
 
 class Server:
-    def __init__(self, *arguments, keys=(), model=MODEL, threads=None, timeout=120):
+    def __init__(self, *arguments, keys=(), model=MODEL, threads=None, timeout=120, gives_way=False):
         self.keys, self.timeout, self.lines = list(keys), timeout, []
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="adze-serve-"))
         # With f32 products the model's answers are those of the reference.
         compute = [] if "--compute" in arguments else ["--compute", "f32"]
         self.command = [ADZE, "serve", "--model", str(model), "--port", "0", *compute, *map(str, arguments)]
+        if gives_way:  # to what watches its answers come in
+            self.command = ["nice", "-n", "10", *self.command]
         if threads:
             self.command += ["--threads", str(threads)]
         if self.keys:

@@ -1,5 +1,7 @@
 #include "kernels/activation/activation.h"
 
+#include <type_traits>
+
 #include "core/check.h"
 #include "core/parallel.h"
 #include "kernels/simd.h"
@@ -68,12 +70,16 @@ HWY_INLINE Vector upper_tail(Vector x) {
   return hn::Mul(hn::Mul(sum, t), hn::Exp(kFloats, exponent));
 }
 
+// Φ(x), the normal distribution.
+HWY_INLINE Vector normal_share(Vector x) {
+  const Vector tail = upper_tail(hn::Abs(x));
+  // Negative values take the tail itself: 1 - (1 - tail) would lose its digits.
+  return hn::IfNegativeThenElse(x, tail, hn::Sub(hn::Set(kFloats, 1.0F), tail));
+}
+
 HWY_INLINE Vector gelu(Vector value) {
   value = above_vanished(value);
-  const Vector tail = upper_tail(hn::Abs(value));
-  // Negative values take the tail itself: 1 - (1 - tail) would lose its digits.
-  const Vector share = hn::IfNegativeThenElse(value, tail, hn::Sub(hn::Set(kFloats, 1.0F), tail));
-  return hn::Mul(value, share);
+  return hn::Mul(value, normal_share(value));
 }
 
 template <Activation activation>
@@ -84,6 +90,19 @@ HWY_INLINE Vector activated(Vector value) {
     return gelu(value);
   } else {
     return gelu_tanh(value);
+  }
+}
+
+// Calls body with the activation as a type.
+template <class Body>
+void with_activation(Activation activation, Body&& body) {
+  switch (activation) {
+    case Activation::kSilu:
+      return body(std::integral_constant<Activation, Activation::kSilu>());
+    case Activation::kGelu:
+      return body(std::integral_constant<Activation, Activation::kGelu>());
+    case Activation::kGeluTanh:
+      return body(std::integral_constant<Activation, Activation::kGeluTanh>());
   }
 }
 
@@ -108,16 +127,94 @@ void activate_rows(Activation activation,
                    int64_t columns,
                    float* y) {
   core::parallel_for(rows, 8, [&](int64_t first, int64_t last) {
-    const int64_t begin = first * columns;
-    const int64_t end = last * columns;
-    switch (activation) {
-      case Activation::kSilu:
-        return activate_elements<Activation::kSilu>(gate, up, begin, end, y);
-      case Activation::kGelu:
-        return activate_elements<Activation::kGelu>(gate, up, begin, end, y);
-      case Activation::kGeluTanh:
-        return activate_elements<Activation::kGeluTanh>(gate, up, begin, end, y);
+    with_activation(activation, [&](auto kind) {
+      activate_elements<kind.value>(gate, up, first * columns, last * columns, y);
+    });
+  });
+}
+
+struct Activated {
+  Vector value;
+  Vector slope;
+};
+
+HWY_INLINE Activated silu_and_slope(Vector gate) {
+  const Vector one = hn::Set(kFloats, 1.0F);
+  const Vector lowest = hn::Set(kFloats, -88.0F);             // below, damp() passes too much
+  gate = hn::IfThenElse(hn::Lt(gate, lowest), lowest, gate);  // NaN stays
+  const Vector share = damp(one, hn::Neg(gate));              // sigmoid
+  const Vector value = hn::Mul(gate, share);
+  // s + g s (1 - s)
+  return {value, hn::MulAdd(value, hn::Sub(one, share), share)};
+}
+
+HWY_INLINE Activated gelu_tanh_and_slope(Vector gate) {
+  gate = hn::Min(above_vanished(gate), hn::Set(kFloats, 1e9F));  // squares stay finite
+  const Vector one = hn::Set(kFloats, 1.0F);
+  const Vector linear = hn::Set(kFloats, 1.5957691F);  // 2 sqrt(2 / π)
+  const Vector cubic = hn::Set(kFloats, 1.5957691F * 0.044715F);
+  const Vector square = hn::Mul(gate, gate);
+  const Vector exponent = hn::Mul(gate, hn::MulAdd(square, cubic, linear));
+  const Vector share = damp(one, hn::Neg(exponent));  // sigmoid(2 u)
+  const Vector rise = hn::MulAdd(square, hn::Set(kFloats, 3 * 1.5957691F * 0.044715F), linear);
+  const Vector value = hn::Mul(gate, share);
+  // The factor 1 - s is exactly zero where the rise is large.
+  return {value, hn::MulAdd(hn::Mul(value, hn::Sub(one, share)), rise, share)};
+}
+
+HWY_INLINE Activated gelu_and_slope(Vector gate) {
+  gate = hn::Min(above_vanished(gate), hn::Set(kFloats, 1e9F));
+  const Vector share = normal_share(gate);
+  const Vector density =
+      hn::Mul(hn::Exp(kFloats, hn::Mul(hn::Mul(gate, gate), hn::Set(kFloats, -0.5F))),
+              hn::Set(kFloats, 0.39894228F));  // 1 / sqrt(2 π)
+  return {hn::Mul(gate, share), hn::MulAdd(gate, density, share)};
+}
+
+template <Activation activation>
+HWY_INLINE Activated activated_and_slope(Vector gate) {
+  if constexpr (activation == Activation::kSilu) {
+    return silu_and_slope(gate);
+  } else if constexpr (activation == Activation::kGelu) {
+    return gelu_and_slope(gate);
+  } else {
+    return gelu_tanh_and_slope(gate);
+  }
+}
+
+template <Activation activation>
+void gradient_elements(const float* gate,
+                       const float* up,
+                       const float* y_gradient,
+                       int64_t begin,
+                       int64_t end,
+                       float* gate_gradient,
+                       float* up_gradient) {
+  for (int64_t i = begin; i < end; i += kLanes) {
+    const Activated result = activated_and_slope<activation>(hn::LoadU(kFloats, gate + i));
+    const Vector gradient = hn::LoadU(kFloats, y_gradient + i);
+    Vector through = gradient;
+    if (up != nullptr) {
+      through = hn::Mul(gradient, hn::LoadU(kFloats, up + i));
+      hn::StoreU(hn::Mul(gradient, result.value), kFloats, up_gradient + i);
     }
+    hn::StoreU(hn::Mul(through, result.slope), kFloats, gate_gradient + i);
+  }
+}
+
+void gradient_rows(Activation activation,
+                   const float* gate,
+                   const float* up,
+                   const float* y_gradient,
+                   int64_t rows,
+                   int64_t columns,
+                   float* gate_gradient,
+                   float* up_gradient) {
+  core::parallel_for(rows, 8, [&](int64_t first, int64_t last) {
+    with_activation(activation, [&](auto kind) {
+      gradient_elements<kind.value>(
+          gate, up, y_gradient, first * columns, last * columns, gate_gradient, up_gradient);
+    });
   });
 }
 
@@ -129,6 +226,7 @@ HWY_AFTER_NAMESPACE();
 namespace adze::kernels {
 
 HWY_EXPORT(activate_rows);
+HWY_EXPORT(gradient_rows);
 
 void activate(Activation activation,
               const float* gate,
@@ -138,6 +236,19 @@ void activate(Activation activation,
               float* y) {
   core::check(columns % 16 == 0, "columns % 16, got ", columns);
   HWY_DYNAMIC_DISPATCH(activate_rows)(activation, gate, up, rows, columns, y);
+}
+
+void activate_gradient(Activation activation,
+                       const float* gate,
+                       const float* up,
+                       const float* y_gradient,
+                       int64_t rows,
+                       int64_t columns,
+                       float* gate_gradient,
+                       float* up_gradient) {
+  core::check(columns % 16 == 0, "columns % 16, got ", columns);
+  HWY_DYNAMIC_DISPATCH(gradient_rows)
+  (activation, gate, up, y_gradient, rows, columns, gate_gradient, up_gradient);
 }
 
 }  // namespace adze::kernels

@@ -29,4 +29,24 @@ void activate_reference(Activation activation,
                         int64_t columns,
                         float* y);
 
+// Gradients of gate and up from that of y; up and up_gradient may be null together: not gated. The
+// gradients may be written over gate, up or y_gradient. Tolerance against the reference, relative
+// to max(|gate|, 1) max(|up|, 1) |y_gradient|: 4e-6. Finite for every finite gate.
+void activate_gradient(Activation activation,
+                       const float* gate,
+                       const float* up,
+                       const float* y_gradient,
+                       int64_t rows,
+                       int64_t columns,
+                       float* gate_gradient,
+                       float* up_gradient);
+void activate_gradient_reference(Activation activation,
+                                 const float* gate,
+                                 const float* up,
+                                 const float* y_gradient,
+                                 int64_t rows,
+                                 int64_t columns,
+                                 float* gate_gradient,
+                                 float* up_gradient);
+
 }  // namespace adze::kernels

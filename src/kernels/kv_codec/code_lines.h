@@ -1,52 +1,73 @@
 #pragma once
-// Lines of 32 unsigned codes of 2, 3, 4, 5, 6 or 8 bits, and their numbers: code * scale + zero. A
-// line is 4 * bits bytes, in planes. With n = 8 j + i (i in 0 .. 7, j in 0 .. 3):
-//   4 bits: byte i holds codes i (low) and 16 + i (high half), i in 0 .. 15
-//   2 bits: byte i holds code 8 j + i in its bits 2 j, 2 j + 1
-//   1 bit:  byte k holds those of i = k in its low half and of i = k + 4 in its high half, that of
-//   j
-//           in bit j
-//   3, 5, 6 bits: the low 2, 4, 4 bits, then the high 1, 1, 2
-//   8 bits: byte n
-// The planes unpack by shifts and masks of 64-bit words.
+// Lines of 32 unsigned codes of 2, 3, 4, 5, 6 or 8 bits. A line is 4 * bits bytes; code n begins at
+// its bit bits * (4 * (n % 8) + n / 8), bytes and bits in rising order. So a vector whose lane i
+// holds the line's i-th 4 * bits bits has codes i, 8 + i, 16 + i, 24 + i in it: each a shift and a
+// mask away.
+//
+// A part (one kv head's keys or values of a page) is panels of lines, without gaps:
+//   keys    one panel; a line is a channel, its places are the page's tokens
+//   values  a panel for every 32 channels; a line is a token, its places are channels. Places
+//           beyond the head's channels hold 0.
+// The number of a code is code * scale + zero, of the line or of the place.
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
 namespace adze::kernels {
 
 constexpr int64_t kLineCodes = 32;
+constexpr int64_t kMostLines = 512;  // of a part: heads are up to so many channels wide
 constexpr int64_t line_bytes(int64_t bits) {
   return 4 * bits;
 }
+constexpr int64_t value_panels(int64_t head_dim) {
+  return (head_dim + kLineCodes - 1) / kLineCodes;
+}
+
+struct CodedPart {
+  struct Run {  // lines of one width that follow one another
+    int64_t bits;
+    int64_t count;
+  };
+  const std::byte* lines;  // at least 4 readable bytes follow the last one
+  std::array<Run, 6> runs;
+  int64_t num_runs;  // of all panels together
+  // Line n of all panels has scale[n]; else place i of panel p has scale[32 p + i].
+  bool by_line;
+  alignas(64) float scale[kMostLines];
+  alignas(64) float zero[kMostLines];
+};
 
 void pack_line(int64_t bits, const uint8_t* codes, std::byte* line);
 void unpack_line(int64_t bits, const std::byte* line, uint8_t* codes);
+// codes [count, 32], [32, head_dim]
+void pack_key_lines(int64_t bits, const uint8_t* codes, int64_t count, std::byte* lines);
+void pack_value_lines(int64_t bits, const uint8_t* codes, int64_t head_dim, std::byte* lines);
 
-// numbers [count, 32] of `count` lines, a multiple of 8; line n has scale[n], zero[n] as f16 at
-// scales[2 n], [2 n + 1].
-void decode_lines(
-    int64_t bits, const std::byte* lines, const uint16_t* scales, int64_t count, float* numbers);
-// Line n, of scale[n] and zero[n], goes to numbers + 32 * rows[n].
-void decode_lines_to(int64_t bits,
-                     const std::byte* lines,
-                     const float* scale,
-                     const float* zero,
-                     const uint8_t* rows,
-                     int64_t count,
-                     float* numbers);
-// The scale and zero are those of the place, [period, 32] each; line n has those of n % period.
-void decode_lines_by_place(int64_t bits,
-                           const std::byte* lines,
-                           const float* scale,
-                           const float* zero,
-                           int64_t period,
-                           int64_t count,
-                           float* numbers);
+// Keys [head_dim, 32], values [32, head_dim] of a part; up to kMostLines channels.
+void decode_keys(const CodedPart& part, int64_t head_dim, float* keys);
+void decode_values(const CodedPart& part, int64_t head_dim, float* values);
 
-// The line of 32 numbers between their extremes: code = round((x - zero) / scale) with zero the
-// least and scale the range / (2^bits - 1), both rounded to f16 first. A line of equal numbers has
-// scale 0.
-void encode_line(int64_t bits, const float* numbers, uint16_t* scale_and_zero, std::byte* line);
+// `count` numbers between their extremes, `stride` apart as their codes are: code =
+// round((x - zero) / scale) with zero the least and scale the range / (2^bits - 1), both rounded to
+// f16 first. Equal numbers have scale 0.
+struct RoundedGroup {
+  uint16_t scale;
+  uint16_t zero;
+};
+RoundedGroup round_group(
+    int64_t bits, const float* numbers, int64_t count, int64_t stride, uint8_t* codes);
+
+// A scale in a byte: 2^(e - 8) * (1 + m / 16), e its high and m its low half.
+inline float scale_of_byte(uint8_t code) {
+  return std::bit_cast<float>((static_cast<uint32_t>(code) << 19) + (uint32_t{119} << 23));
+}
+// scales[i] = units[i] * scale_of_byte(codes[i]), zeros[i] = steps[i] * codes[i] + means[i], with
+// codes from -128 to 127; count a multiple of 16; means: null for 0.
+void scales_from_bytes(const uint8_t* codes, const float* units, int64_t count, float* scales);
+void zeros_from_bytes(
+    const int8_t* codes, const float* steps, const float* means, int64_t count, float* zeros);
 
 }  // namespace adze::kernels

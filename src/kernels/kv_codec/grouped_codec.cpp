@@ -1,203 +1,155 @@
 #include "kernels/kv_codec/grouped_codec.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <vector>
 
-#include "core/float16.h"
-#include "kernels/kv_codec/code_lines.h"
+#include "kernels/half_floats.h"
+#include "kernels/kv_codec/line_codec.h"
 #include "kernels/paged_attention/paged_attention.h"
 
 namespace adze::kernels {
 namespace {
 
-// A page is, for each kv head, its keys' part and then, for each, its values' part.
-class HeadPartsCodec : public PageCodec {
+// A page is, for each kv head, its keys' part and then, for each, its values' part. A part is lines
+// of one width, then `scales` steps and as many least numbers in f16.
+class GroupedCodec : public LineCodec {
  public:
-  HeadPartsCodec(int64_t kv_heads, int64_t head_dim, int64_t part_bytes)
-      : kv_heads_(kv_heads), head_dim_(head_dim), part_bytes_(part_bytes) {}
+  GroupedCodec(
+      int64_t kv_heads, int64_t head_dim, int64_t bits, int64_t key_scales, int64_t value_scales)
+      : LineCodec(head_dim),
+        kv_heads_(kv_heads),
+        bits_(bits),
+        key_(head_dim, key_scales),
+        value_(kLineCodes * value_panels(head_dim), value_scales) {}
 
-  int64_t page_bytes() const override { return 2 * kv_heads_ * part_bytes_; }
-  const std::byte* address(const std::byte* page, int64_t kv_head, PagePart part) const override {
-    return page + (kv_head + (part == PagePart::kKey ? 0 : kv_heads_)) * part_bytes_;
+  int64_t page_bytes() const override {
+    return kv_heads_ * (key_.bytes(bits_) + value_.bytes(bits_));
+  }
+  const std::byte* address(const std::byte* page, int64_t kv_head, PagePart which) const override {
+    return which == PagePart::kKey
+               ? page + kv_head * key_.bytes(bits_)
+               : page + kv_heads_ * key_.bytes(bits_) + kv_head * value_.bytes(bits_);
   }
   void encode(const float* key,
               const float* value,
               int64_t /*number*/,
               std::byte* /*side*/,
               std::byte* page) const override {
-    const int64_t tile = kPageTokens * head_dim_;
+    const int64_t tile = kPageTokens * head_dim();
     std::vector<float> keys(static_cast<size_t>(tile));
+    std::vector<uint8_t> codes(keys.size());
     for (int64_t head = 0; head < kv_heads_; ++head) {
       for (int64_t i = 0; i < tile; ++i) {  // tokens last, as attention wants them
-        keys[static_cast<size_t>(i % head_dim_ * kPageTokens + i / head_dim_)] =
+        keys[static_cast<size_t>(i % head_dim() * kPageTokens + i / head_dim())] =
             key[head * tile + i];
       }
-      encode_keys(keys.data(), page + head * part_bytes_);
-      encode_values(value + head * tile, page + (kv_heads_ + head) * part_bytes_);
+      std::byte* part = const_cast<std::byte*>(address(page, head, PagePart::kKey));
+      round_keys(keys.data(), codes.data(), scales(part, key_));
+      pack_key_lines(bits_, codes.data(), head_dim(), part);
+      part = const_cast<std::byte*>(address(page, head, PagePart::kValue));
+      round_values(value + head * tile, codes.data(), scales(part, value_));
+      pack_value_lines(bits_, codes.data(), head_dim(), part);
     }
   }
 
  protected:
-  virtual void encode_keys(const float* keys, std::byte* part) const = 0;      // [head_dim, 32]
-  virtual void encode_values(const float* values, std::byte* part) const = 0;  // [32, head_dim]
-  int64_t head_dim() const { return head_dim_; }
+  struct Scales {
+    uint16_t* steps;
+    uint16_t* least;
+    void put(int64_t place, const RoundedGroup& group) const {
+      steps[place] = group.scale;
+      least[place] = group.zero;
+    }
+  };
+  // keys [head_dim, 32], values [32, head_dim]; codes likewise.
+  virtual void round_keys(const float* keys, uint8_t* codes, const Scales& scales) const = 0;
+  virtual void round_values(const float* values, uint8_t* codes, const Scales& scales) const = 0;
+
+  void find_lines(const std::byte* page,
+                  const std::byte* /*side*/,
+                  int64_t kv_head,
+                  PagePart which,
+                  CodedPart& part) const override {
+    const Layout& layout = which == PagePart::kKey ? key_ : value_;
+    part.lines = address(page, kv_head, which);
+    part.runs[0] = {bits_, layout.lines};
+    part.num_runs = 1;
+    part.by_line = true;
+    const auto* halves =
+        reinterpret_cast<const uint16_t*>(part.lines) + layout.lines * line_bytes(bits_) / 2;
+    floats_from_halves(halves, layout.scales, part.scale);
+    floats_from_halves(halves + layout.scales, layout.scales, part.zero);
+  }
+  int64_t bits() const { return bits_; }
 
  private:
+  struct Layout {
+    int64_t lines;
+    int64_t scales;
+    Layout(int64_t l, int64_t s) : lines(l), scales(s) {}
+    int64_t bytes(int64_t bits) const { return lines * line_bytes(bits) + 4 * scales; }
+  };
+  Scales scales(std::byte* part, const Layout& layout) const {
+    auto* halves = reinterpret_cast<uint16_t*>(part + layout.lines * line_bytes(bits_));
+    return {halves, halves + layout.scales};
+  }
+
   int64_t kv_heads_;
-  int64_t head_dim_;
-  int64_t part_bytes_;
+  int64_t bits_;
+  Layout key_;
+  Layout value_;
 };
 
-// A part: head_dim lines, then a step and a least number each.
-class KiviCodec : public HeadPartsCodec {
+class KiviCodec : public GroupedCodec {
  public:
   KiviCodec(int64_t kv_heads, int64_t head_dim, int64_t bits)
-      : HeadPartsCodec(kv_heads, head_dim, head_dim * (line_bytes(bits) + 4)), bits_(bits) {}
-
-  void decode_keys(const std::byte* page,
-                   int64_t /*number*/,
-                   const std::byte* /*side*/,
-                   int64_t kv_head,
-                   float* keys) const override {
-    decode(address(page, kv_head, PagePart::kKey), keys);
-  }
-  void decode_values(const std::byte* page,
-                     int64_t /*number*/,
-                     const std::byte* /*side*/,
-                     int64_t kv_head,
-                     float* values) const override {
-    decode(address(page, kv_head, PagePart::kValue), values);
-  }
+      : GroupedCodec(kv_heads, head_dim, bits, head_dim, kLineCodes * value_panels(head_dim)) {}
 
  protected:
-  void encode_keys(const float* keys, std::byte* part) const override { encode_lines(keys, part); }
-  void encode_values(const float* values, std::byte* part) const override {
-    encode_lines(values, part);
-  }
-
- private:
-  void decode(const std::byte* part, float* numbers) const {
-    const auto* scales = reinterpret_cast<const uint16_t*>(part + head_dim() * line_bytes(bits_));
-    decode_lines(bits_, part, scales, head_dim(), numbers);
-  }
-  void encode_lines(const float* numbers, std::byte* part) const {
-    auto* scales = reinterpret_cast<uint16_t*>(part + head_dim() * line_bytes(bits_));
-    for (int64_t line = 0; line < head_dim(); ++line) {
-      encode_line(
-          bits_, numbers + line * kLineCodes, scales + 2 * line, part + line * line_bytes(bits_));
+  void round_keys(const float* keys, uint8_t* codes, const Scales& scales) const override {
+    for (int64_t channel = 0; channel < head_dim(); ++channel) {
+      const int64_t first = channel * kPageTokens;
+      scales.put(channel, round_group(bits(), keys + first, kPageTokens, 1, codes + first));
     }
   }
-
-  int64_t bits_;
+  void round_values(const float* values, uint8_t* codes, const Scales& scales) const override {
+    for (int64_t channel = 0; channel < head_dim(); channel += kLineCodes) {
+      const int64_t width = std::min(kLineCodes, head_dim() - channel);
+      for (int64_t token = 0; token < kPageTokens; ++token) {
+        const int64_t first = token * head_dim() + channel;
+        scales.put(channel + token, round_group(bits(), values + first, width, 1, codes + first));
+      }
+    }
+  }
 };
 
-// A part: head_dim lines, then the tokens' steps [32] and least numbers [32] in f16.
-class Int4Codec : public HeadPartsCodec {
+class Int4Codec : public GroupedCodec {
  public:
   Int4Codec(int64_t kv_heads, int64_t head_dim)
-      : HeadPartsCodec(kv_heads, head_dim, head_dim * line_bytes(kBits) + 2 * kPageTokens * 2) {}
-
-  void decode_keys(const std::byte* page,
-                   int64_t /*number*/,
-                   const std::byte* /*side*/,
-                   int64_t kv_head,
-                   float* keys) const override {
-    const std::byte* part = address(page, kv_head, PagePart::kKey);
-    float scale[kPageTokens];
-    float zero[kPageTokens];
-    for (int64_t token = 0; token < kPageTokens; ++token) {
-      read_scale(part, token, scale[token], zero[token]);
-    }
-    decode_lines_by_place(kBits, part, scale, zero, 1, head_dim(), keys);
-  }
-  void decode_values(const std::byte* page,
-                     int64_t /*number*/,
-                     const std::byte* /*side*/,
-                     int64_t kv_head,
-                     float* values) const override {
-    const std::byte* part = address(page, kv_head, PagePart::kValue);
-    // A pair for each line where a line is of one token; else number by number.
-    if (head_dim() % kLineCodes == 0) {
-      uint16_t scales[2 * kLinesAtOnce];
-      const int64_t lines_a_token = head_dim() / kLineCodes;
-      for (int64_t first = 0; first < head_dim(); first += kLinesAtOnce) {
-        const int64_t count = std::min(kLinesAtOnce, head_dim() - first);
-        for (int64_t line = 0; line < count; ++line) {
-          const int64_t token = (first + line) / lines_a_token;
-          scales[2 * line] = halves(part)[token];
-          scales[2 * line + 1] = halves(part)[kPageTokens + token];
-        }
-        decode_lines(
-            kBits, part + first * line_bytes(kBits), scales, count, values + first * kLineCodes);
-      }
-      return;
-    }
-    uint8_t codes[kLineCodes];
-    for (int64_t line = 0; line < head_dim(); ++line) {
-      unpack_line(kBits, part + line * line_bytes(kBits), codes);
-      for (int64_t n = 0; n < kLineCodes; ++n) {
-        float scale;
-        float zero;
-        read_scale(part, (line * kLineCodes + n) / head_dim(), scale, zero);
-        values[line * kLineCodes + n] = static_cast<float>(codes[n]) * scale + zero;
-      }
-    }
-  }
+      : GroupedCodec(kv_heads, head_dim, 4, kPageTokens, kPageTokens) {}
 
  protected:
-  void encode_keys(const float* keys, std::byte* part) const override {
-    encode_part(
-        part,
-        [&](int64_t token, int64_t dim) { return keys[dim * kPageTokens + token]; },
-        [&](int64_t token, int64_t dim) { return dim * kPageTokens + token; });
-  }
-  void encode_values(const float* values, std::byte* part) const override {
-    encode_part(
-        part,
-        [&](int64_t token, int64_t dim) { return values[token * head_dim() + dim]; },
-        [&](int64_t token, int64_t dim) { return token * head_dim() + dim; });
-  }
-
- private:
-  static constexpr int64_t kBits = 4;
-  static constexpr int64_t kLinesAtOnce = 32;
-
-  const uint16_t* halves(const std::byte* part) const {
-    return reinterpret_cast<const uint16_t*>(part + head_dim() * line_bytes(kBits));
-  }
-  void read_scale(const std::byte* part, int64_t token, float& scale, float& zero) const {
-    scale = core::float_from_half(halves(part)[token]);
-    zero = core::float_from_half(halves(part)[kPageTokens + token]);
-  }
-
-  // number(token, dim), and its place among the part's codes.
-  template <class Number, class Place>
-  void encode_part(std::byte* part, Number&& number, Place&& place) const {
-    std::vector<uint8_t> codes(static_cast<size_t>(kPageTokens * head_dim()));
-    auto* scales = reinterpret_cast<uint16_t*>(part + head_dim() * line_bytes(kBits));
-    constexpr float kSteps = 15;
+  void round_keys(const float* keys, uint8_t* codes, const Scales& scales) const override {
     for (int64_t token = 0; token < kPageTokens; ++token) {
-      float least = number(token, 0);
-      float most = least;
-      for (int64_t dim = 1; dim < head_dim(); ++dim) {
-        least = std::min(least, number(token, dim));
-        most = std::max(most, number(token, dim));
-      }
-      scales[token] = core::half_from_float((most - least) / kSteps);
-      scales[kPageTokens + token] = core::half_from_float(least);
-      float scale;
-      float zero;
-      read_scale(part, token, scale, zero);
-      for (int64_t dim = 0; dim < head_dim(); ++dim) {
-        const float code = scale > 0 ? std::nearbyint((number(token, dim) - zero) / scale) : 0.0F;
-        codes[static_cast<size_t>(place(token, dim))] =
-            code > 0 ? static_cast<uint8_t>(std::min(code, kSteps)) : uint8_t{0};
-      }
+      scales.put(token, round_group(bits(), keys + token, head_dim(), kPageTokens, codes + token));
     }
-    for (int64_t line = 0; line < head_dim(); ++line) {
-      pack_line(kBits, codes.data() + line * kLineCodes, part + line * line_bytes(kBits));
+  }
+  void round_values(const float* values, uint8_t* codes, const Scales& scales) const override {
+    for (int64_t token = 0; token < kPageTokens; ++token) {
+      const int64_t first = token * head_dim();
+      scales.put(token, round_group(bits(), values + first, head_dim(), 1, codes + first));
+    }
+  }
+  void find_lines(const std::byte* page,
+                  const std::byte* side,
+                  int64_t kv_head,
+                  PagePart which,
+                  CodedPart& part) const override {
+    GroupedCodec::find_lines(page, side, kv_head, which, part);
+    part.by_line = which == PagePart::kValue;  // a token is a line of values, a place of keys
+    for (int64_t line = kPageTokens; part.by_line && line < part.runs[0].count; ++line) {
+      part.scale[line] = part.scale[line - kPageTokens];
+      part.zero[line] = part.zero[line - kPageTokens];
     }
   }
 };

@@ -13,6 +13,7 @@
 #include "core/rng.h"
 #include "kernels/kv_codec/code_lines.h"
 #include "kernels/kv_codec/grouped_codec.h"
+#include "kernels/kv_codec/line_codec.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "kernels/simd.h"
 
@@ -44,48 +45,125 @@ TEST(CodeLines, HoldEveryCodeInEveryPlace) {
   }
 }
 
-TEST(CodeLines, AreWithinHalfAStepAndExactAtTheExtremes) {
+TEST(CodeLines, RoundToWithinHalfAStep) {
   for (const int64_t bits : {2, 3, 4, 8}) {
     for (uint64_t seed = 0; seed < 50; ++seed) {
       const auto numbers = random_numbers(kLineCodes, seed);
-      uint16_t pair[2];
-      std::vector<std::byte> line(static_cast<size_t>(line_bytes(bits)));
-      encode_line(bits, numbers.data(), pair, line.data());
-      // Lines are decoded in eights: their scales are read together.
-      std::vector<std::byte> lines;
-      std::vector<uint16_t> scales;
-      for (int i = 0; i < 8; ++i) {
-        lines.insert(lines.end(), line.begin(), line.end());
-        scales.insert(scales.end(), pair, pair + 2);
-      }
-      std::vector<float> found(8 * kLineCodes);
-      decode_lines(bits, lines.data(), scales.data(), 8, found.data());
-      const float step = core::float_from_half(pair[0]);
-      for (int64_t n = 0; n < 8 * kLineCodes; ++n) {
+      uint8_t codes[kLineCodes];
+      const RoundedGroup group = round_group(bits, numbers.data(), kLineCodes, 1, codes);
+      const float step = core::float_from_half(group.scale);
+      for (size_t n = 0; n < numbers.size(); ++n) {
+        const float found = static_cast<float>(codes[n]) * step + core::float_from_half(group.zero);
         // f16 rounds the least number and the step: 2^-11 of each.
-        ASSERT_NEAR(found[static_cast<size_t>(n)],
-                    numbers[static_cast<size_t>(n % kLineCodes)],
-                    0.5F * step + 0.004F)
-            << bits << " bits";
+        ASSERT_NEAR(found, numbers[n], 0.5F * step + 0.004F) << bits << " bits";
       }
     }
   }
 }
 
 TEST(CodeLines, OfEqualOrAbsurdNumbersDecodeToSomethingFinite) {
+  uint8_t codes[kLineCodes];
   for (const float number : {0.0F, 3.5F, -1e-9F}) {
     const std::vector<float> numbers(kLineCodes, number);
-    uint16_t pair[2];
-    std::byte line[line_bytes(4)];
-    encode_line(4, numbers.data(), pair, line);
-    EXPECT_EQ(pair[0], 0);
-    EXPECT_NEAR(core::float_from_half(pair[1]), number, 2e-3F);
+    const RoundedGroup group = round_group(4, numbers.data(), kLineCodes, 1, codes);
+    EXPECT_EQ(group.scale, 0);
+    EXPECT_NEAR(core::float_from_half(group.zero), number, 2e-3F);
   }
   std::vector<float> numbers(kLineCodes, NAN);
-  uint16_t pair[2];
-  std::byte line[line_bytes(4)];
-  encode_line(4, numbers.data(), pair, line);  // no undefined conversion
+  round_group(4, numbers.data(), kLineCodes, 1, codes);  // no undefined conversion
 }
+
+TEST(CodeLines, ScalesOfBytesRiseBySixteenthsOfAnOctave) {
+  EXPECT_EQ(scale_of_byte(128), 1);
+  EXPECT_EQ(scale_of_byte(0), 1.0F / 256);
+  EXPECT_EQ(scale_of_byte(255), 248);
+  std::vector<uint8_t> codes(256);
+  std::iota(codes.begin(), codes.end(), uint8_t{0});
+  const std::vector<float> units(256, 3);
+  const std::vector<float> means(256, -5);
+  std::vector<float> scales(256);
+  std::vector<float> zeros(256);
+  std::vector<float> centred(256);
+  const auto* signed_codes = reinterpret_cast<const int8_t*>(codes.data());
+  scales_from_bytes(codes.data(), units.data(), 256, scales.data());
+  zeros_from_bytes(signed_codes, units.data(), means.data(), 256, zeros.data());
+  zeros_from_bytes(signed_codes, units.data(), nullptr, 256, centred.data());
+  for (int code = 0; code < 256; ++code) {
+    const auto n = static_cast<size_t>(code);
+    EXPECT_EQ(scales[n], 3 * std::ldexp(1 + static_cast<float>(code % 16) / 16, code / 16 - 8));
+    const int number = code < 128 ? code : code - 256;
+    EXPECT_EQ(zeros[n], static_cast<float>(3 * number - 5));
+    EXPECT_EQ(centred[n], static_cast<float>(3 * number));
+  }
+}
+
+// Lines of every width, scaled by line or by place, written number by number.
+class MixedCodec : public LineCodec {
+ public:
+  MixedCodec(int64_t kv_heads, int64_t head_dim, bool by_line)
+      : LineCodec(head_dim), kv_heads_(kv_heads), by_line_(by_line) {}
+
+  int64_t page_bytes() const override { return 2 * kv_heads_ * kPartBytes; }
+  const std::byte* address(const std::byte* page, int64_t kv_head, PagePart which) const override {
+    return page + (2 * kv_head + (which == PagePart::kKey ? 0 : 1)) * kPartBytes;
+  }
+  void encode(const float* /*key*/,
+              const float* /*value*/,
+              int64_t number,
+              std::byte* /*side*/,
+              std::byte* page) const override {
+    core::Rng rng(static_cast<uint64_t>(number) + 77);
+    for (int64_t i = 0; i < page_bytes(); ++i) {
+      page[i] = static_cast<std::byte>(rng.next_uint64());
+    }
+  }
+  // The specification: a code at a time.
+  float number(const CodedPart& part, PagePart which, int64_t line, int64_t place) const {
+    const std::byte* lines = part.lines;
+    int64_t left = line;
+    for (const CodedPart::Run& run : part.runs) {
+      if (left < run.count) {
+        uint8_t codes[kLineCodes];
+        unpack_line(run.bits, lines + left * line_bytes(run.bits), codes);
+        const int64_t panel = which == PagePart::kKey ? 0 : line / kLineCodes;
+        const int64_t scale = by_line_ ? line : panel * kLineCodes + place;
+        return static_cast<float>(codes[place]) * part.scale[scale] + part.zero[scale];
+      }
+      lines += run.count * line_bytes(run.bits);
+      left -= run.count;
+    }
+    return NAN;
+  }
+  void find_lines(const std::byte* page,
+                  const std::byte* /*side*/,
+                  int64_t kv_head,
+                  PagePart which,
+                  CodedPart& part) const override {
+    part.lines = address(page, kv_head, which);
+    part.by_line = by_line_;
+    const int64_t lines =
+        which == PagePart::kKey ? head_dim() : kLineCodes * value_panels(head_dim());
+    constexpr int64_t kWidths[] = {2, 3, 4, 5, 6, 8};
+    part.num_runs = 6;
+    int64_t left = lines;
+    for (size_t i = 0; i < 6; ++i) {
+      const int64_t count = i == 5 ? left : std::min<int64_t>(left, 1 + lines / 7);
+      part.runs[i] = {kWidths[i], count};
+      left -= count;
+    }
+    const auto* bytes = reinterpret_cast<const uint8_t*>(part.lines);
+    for (int64_t i = 0; i < std::max(lines, kLineCodes); ++i) {
+      part.scale[i] = 0.001F + static_cast<float>(bytes[i]) / 40000;
+      part.zero[i] = static_cast<float>(bytes[i + 1]) / 500 - 0.3F;
+    }
+  }
+
+ private:
+  static constexpr int64_t kPartBytes = 8 * 4 * 160;
+
+  int64_t kv_heads_;
+  bool by_line_;
+};
 
 // Keys and values in a basis that mirrors and swaps neighbouring channels: orthogonal, its own
 // inverse, and wrong wherever the basis is forgotten. Codes are f32.
@@ -215,6 +293,8 @@ struct Codecs {
       : all{make_kivi_codec(shape.kv_heads, shape.head_dim, 4),
             make_kivi_codec(shape.kv_heads, shape.head_dim, 2),
             make_int4_codec(shape.kv_heads, shape.head_dim),
+            std::make_shared<MixedCodec>(shape.kv_heads, shape.head_dim, true),
+            std::make_shared<MixedCodec>(shape.kv_heads, shape.head_dim, false),
             std::make_shared<MirrorCodec>(shape.kv_heads, shape.head_dim)} {}
 };
 
@@ -224,41 +304,73 @@ class CodedAttentionTest : public testing::TestWithParam<std::string> {
   void TearDown() override { force_isa(supported_isas().front()); }
 };
 
+TEST_P(CodedAttentionTest, DecodingIsCodeTimesScalePlusZero) {
+  for (const int64_t head_dim : {16, 48, 64, 128}) {
+    for (const bool by_line : {false, true}) {
+      const MixedCodec codec(2, head_dim, by_line);
+      std::vector<std::byte> page(static_cast<size_t>(codec.page_bytes()));
+      codec.encode(nullptr, nullptr, 5, nullptr, page.data());
+      for (const int64_t head : {0, 1}) {
+        std::vector<float> keys(static_cast<size_t>(head_dim * kPageTokens));
+        std::vector<float> values(keys.size());
+        codec.decode_keys(page.data(), 5, nullptr, head, keys.data());
+        codec.decode_values(page.data(), 5, nullptr, head, values.data());
+        CodedPart key_part;
+        CodedPart value_part;
+        codec.find_lines(page.data(), nullptr, head, PagePart::kKey, key_part);
+        codec.find_lines(page.data(), nullptr, head, PagePart::kValue, value_part);
+        for (int64_t token = 0; token < kPageTokens; ++token) {
+          for (int64_t dim = 0; dim < head_dim; ++dim) {
+            ASSERT_NEAR(keys[static_cast<size_t>(dim * kPageTokens + token)],
+                        codec.number(key_part, PagePart::kKey, dim, token),
+                        1e-6);
+            ASSERT_NEAR(values[static_cast<size_t>(token * head_dim + dim)],
+                        codec.number(value_part,
+                                     PagePart::kValue,
+                                     dim / kLineCodes * kLineCodes + token,
+                                     dim % kLineCodes),
+                        1e-6);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_P(CodedAttentionTest, AgreesWithTheReference) {
-  for (const auto& shape : {make_shape(9, 3, 64), make_shape(4, 2, 16), make_shape(2, 2, 48)}) {
+  for (const auto& shape :
+       {make_shape(9, 3, 64), make_shape(4, 2, 16), make_shape(2, 2, 48), make_shape(8, 2, 80)}) {
     for (const auto& codec : Codecs(shape).all) {
-      for (const int64_t tokens : {20, 300, 520}) {
+      for (const auto& [tokens, rows] : {std::pair<int64_t, int64_t>{20, 5}, {300, 1}, {520, 4}}) {
         const CodedCache cache(shape, *codec, tokens);
-        for (const int64_t rows : {1, 5, 20}) {
-          const auto query = random_numbers(rows * shape.heads * shape.head_dim, 5);
-          std::vector<float> results[2];
-          std::vector<float> sums[2];
-          for (const bool reference : {false, true}) {
-            auto& output = results[reference ? 1 : 0];
-            auto& lse = sums[reference ? 1 : 0];
-            output.resize(query.size());
-            lse.resize(static_cast<size_t>(rows * shape.heads));
-            AttentionSequence sequence{.query = query.data(),
-                                       .output = output.data(),
-                                       .rows = rows,
-                                       .first_rank = tokens - rows,
-                                       .pages = cache.coded.data(),
-                                       .own_pages = cache.raw.data()};
-            sequence.side = cache.side.data();
-            sequence.log_sum_exp = lse.data();
-            const PagedAttention attention{.shape = shape,
-                                           .page_type = PageType::kCoded,
-                                           .own_page_type = PageType::kF16,
-                                           .key_rotation = {},
-                                           .codec = codec.get()};
-            (reference ? paged_attention_reference : paged_attention)(attention, {&sequence, 1});
-          }
-          for (size_t i = 0; i < query.size(); ++i) {
-            ASSERT_NEAR(results[0][i], results[1][i], 3e-5) << tokens << ", " << rows;
-          }
-          for (size_t i = 0; i < sums[0].size(); ++i) {
-            ASSERT_NEAR(sums[0][i], sums[1][i], 1e-4);
-          }
+        const auto query = random_numbers(rows * shape.heads * shape.head_dim, 5);
+        std::vector<float> results[2];
+        std::vector<float> sums[2];
+        for (const bool reference : {false, true}) {
+          auto& output = results[reference ? 1 : 0];
+          auto& lse = sums[reference ? 1 : 0];
+          output.resize(query.size());
+          lse.resize(static_cast<size_t>(rows * shape.heads));
+          AttentionSequence sequence{.query = query.data(),
+                                     .output = output.data(),
+                                     .rows = rows,
+                                     .first_rank = tokens - rows,
+                                     .pages = cache.coded.data(),
+                                     .own_pages = cache.raw.data()};
+          sequence.side = cache.side.data();
+          sequence.log_sum_exp = lse.data();
+          const PagedAttention attention{.shape = shape,
+                                         .page_type = PageType::kCoded,
+                                         .own_page_type = PageType::kF16,
+                                         .key_rotation = {},
+                                         .codec = codec.get()};
+          (reference ? paged_attention_reference : paged_attention)(attention, {&sequence, 1});
+        }
+        for (size_t i = 0; i < query.size(); ++i) {
+          ASSERT_NEAR(results[0][i], results[1][i], 3e-5) << tokens << ", " << rows;
+        }
+        for (size_t i = 0; i < sums[0].size(); ++i) {
+          ASSERT_NEAR(sums[0][i], sums[1][i], 1e-4);
         }
       }
     }
@@ -305,9 +417,9 @@ TEST_P(CodedAttentionTest, MassIsTheAttentionThatTokensReceive) {
                           .page_types = types.data(),
                           .side = cache.side.data(),
                           .tokens = tokens,
-                          .mass = mass.data()};
+                          .mass = {mass.data(), tokens}};
     attention_mass(attention, request);
-    request.mass = expected.data();
+    request.mass.first = expected.data();
     attention_mass_reference(attention, request);
     double total = 0;
     for (size_t i = 0; i < mass.size(); ++i) {
@@ -318,7 +430,7 @@ TEST_P(CodedAttentionTest, MassIsTheAttentionThatTokensReceive) {
     EXPECT_NEAR(total, static_cast<double>(shape.kv_heads * rows * (rows + 1) / 2), 1e-2);
     // A row after the other: the bits of the sum do not depend on how rows come in.
     std::vector<float> pieces(mass.size());
-    request.mass = pieces.data();
+    request.mass.first = pieces.data();
     for (int64_t first = 0; first < rows; first += 7) {
       AttentionMass piece = request;
       piece.query += first * shape.heads * shape.head_dim;
@@ -329,6 +441,78 @@ TEST_P(CodedAttentionTest, MassIsTheAttentionThatTokensReceive) {
       attention_mass(attention, piece);
     }
     EXPECT_EQ(pieces, mass);
+  }
+}
+
+// Rows [first, end) of a text whose pages are all coded but their own.
+std::vector<float> attend(const AttentionShape& shape,
+                          const PageCodec& codec,
+                          const CodedCache& cache,
+                          const std::vector<float>& query,
+                          const std::vector<int32_t>& first_visible,
+                          int64_t first,
+                          int64_t end) {
+  const int64_t width = shape.heads * shape.head_dim;
+  std::vector<float> output(static_cast<size_t>((end - first) * width));
+  AttentionSequence sequence{.query = query.data() + first * width,
+                             .output = output.data(),
+                             .rows = end - first,
+                             .first_rank = first,
+                             .pages = cache.coded.data(),
+                             .own_pages = cache.raw.data()};
+  sequence.side = cache.side.data();
+  sequence.first_visible = first_visible.empty() ? nullptr : first_visible.data() + first;
+  paged_attention({.shape = shape,
+                   .page_type = PageType::kCoded,
+                   .own_page_type = PageType::kF16,
+                   .key_rotation = {},
+                   .codec = &codec},
+                  {&sequence, 1});
+  return output;
+}
+
+TEST_P(CodedAttentionTest, BitsOfARowDependOnNothingElse) {
+  const int64_t tokens = 300;
+  for (const auto& shape : {make_shape(6, 2, 64), make_shape(5, 1, 48), make_shape(2, 2, 32)}) {
+    for (const auto& codec : Codecs(shape).all) {
+      const CodedCache cache(shape, *codec, tokens);
+      const int64_t width = shape.heads * shape.head_dim;
+      const auto query = random_numbers(tokens * width, 4);
+      std::vector<int32_t> window;
+      for (int32_t row = 0; row < tokens; ++row) {
+        window.push_back(std::max(0, row - 45));
+      }
+      for (const auto& first_visible : {std::vector<int32_t>(), window}) {
+        const auto whole = attend(shape, *codec, cache, query, first_visible, 0, tokens);
+        for (const int64_t chunk : {1, 2, 7, 33}) {
+          for (int64_t first = 0; first < tokens; first += chunk) {
+            const int64_t end = std::min(first + chunk, tokens);
+            const auto piece = attend(shape, *codec, cache, query, first_visible, first, end);
+            ASSERT_EQ(0, std::memcmp(piece.data(), whole.data() + first * width, piece.size() * 4))
+                << "rows " << first << " to " << end;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(CodedAttention, WideRegistersGiveTheBitsOfAvx2) {
+  const auto isas = supported_isas();
+  if (isas.front() == "AVX2" || isas.size() < 2) {
+    GTEST_SKIP() << "needs AVX-512 beside AVX2";
+  }
+  for (const auto& shape : {make_shape(9, 3, 64), make_shape(5, 1, 48)}) {
+    for (const auto& codec : Codecs(shape).all) {
+      const CodedCache cache(shape, *codec, 400);
+      const auto query = random_numbers(400 * shape.heads * shape.head_dim, 4);
+      for (const int64_t first : {399, 370}) {
+        force_isa("AVX2");
+        const auto narrow = attend(shape, *codec, cache, query, {}, first, 400);
+        force_isa(isas.front());
+        EXPECT_EQ(narrow, attend(shape, *codec, cache, query, {}, first, 400));
+      }
+    }
   }
 }
 

@@ -14,7 +14,7 @@
 // The loop over targets comes first.
 // clang-format off
 #include <hwy/foreach_target.h>
-#include "kernels/paged_attention/page_tile-inl.h"
+#include "kernels/paged_attention/page_products-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
@@ -30,8 +30,7 @@ struct Buffers {
   std::vector<float> query;        // [rows * group, head_dim], scaled
   std::vector<float> coded_query;  // in the basis of coded pages
   std::vector<float> scores;       // [kRowsAtOnce, 32]
-  std::vector<float> tile;
-  std::vector<float> spare;
+  PageScratch scratch;
 };
 
 void gather(const PagedAttention& attention,
@@ -49,36 +48,11 @@ void gather(const PagedAttention& attention,
       buffers.query[static_cast<size_t>(m * shape.head_dim + dim)] = source[dim] * shape.scale;
     }
   }
+  buffers.coded_query.resize(buffers.query.size());
   if (attention.codec != nullptr && attention.codec->changes_keys() && mass.side != nullptr) {
-    buffers.coded_query.resize(buffers.query.size());
     attention.codec->query_to_basis(
         mass.side, kv_head, count, buffers.query.data(), buffers.coded_query.data());
   }
-}
-
-// The page's keys [head_dim, 32] as f32; true: in the codec's basis.
-bool load_keys(const PagedAttention& attention,
-               const PageSource& page,
-               int64_t kv_head,
-               Buffers& buffers) {
-  const int64_t head_dim = attention.shape.head_dim;
-  if (page.type == PageType::kCoded) {
-    return decode_key_tile(attention, page, kv_head, buffers.tile.data(), buffers.spare.data());
-  }
-  with_elements(attention.shape,
-                page,
-                kv_head,
-                PagePart::kKey,
-                [&](const auto* key, const float* scales) HWY_ATTR {
-                  convert(key, head_dim * kPageTokens, buffers.tile.data());
-                  for (int64_t i = 0; scales != nullptr && i < head_dim * kPageTokens; ++i) {
-                    buffers.tile[static_cast<size_t>(i)] *= scales[i % kPageTokens];
-                  }
-                });
-  if (attention.key_rotation.cosine != nullptr) {
-    rotate_tile(attention.key_rotation, head_dim, page.number, buffers.tile.data());
-  }
-  return false;
 }
 
 void add_page(const PagedAttention& attention,
@@ -90,26 +64,24 @@ void add_page(const PagedAttention& attention,
   const int64_t group = shape.heads / shape.kv_heads;
   const int64_t first_token = page * kPageTokens;
   const int64_t tokens = std::min(kPageTokens, mass.tokens - first_token);
-  const bool in_basis = load_keys(
-      attention, {mass.pages[page], mass.page_types[page], page, mass.side}, kv_head, buffers);
-  const std::vector<float>& query = in_basis ? buffers.coded_query : buffers.query;
+  const PageSource source{mass.pages[page], mass.page_types[page], page, mass.side};
   // Continues the sum so far, a row after the other: it does not depend on how rows come in.
-  float* target = mass.mass + kv_head * mass.tokens + first_token;
   HWY_ALIGN float sums[kPageTokens] = {};
-  std::copy_n(target, tokens, sums);
+  for (int64_t token = 0; token < tokens; ++token) {
+    sums[token] = mass.mass.at(kv_head, first_token + token);
+  }
   const float share = 1.0F / static_cast<float>(group);
   for (int64_t first = 0; first < mass.rows * group; first += kRowsAtOnce) {
     const int64_t count = std::min(kRowsAtOnce, mass.rows * group - first);
-    multiply<false>(count,
-                    query.data() + first * shape.head_dim,
-                    shape.head_dim,
-                    buffers.tile.data(),
-                    nullptr,
-                    kPageTokens,
-                    shape.head_dim,
-                    false,
-                    buffers.scores.data(),
-                    kPageTokens);
+    const int64_t place = first * shape.head_dim;
+    score_page(attention,
+               source,
+               kv_head,
+               {count, buffers.query.data() + place, buffers.coded_query.data() + place},
+               nullptr,
+               buffers.scores.data(),
+               kPageTokens,
+               buffers.scratch);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t row = (first + i) / group;
       const int64_t begin =
@@ -135,7 +107,9 @@ void add_page(const PagedAttention& attention,
       }
     }
   }
-  std::copy_n(sums, tokens, target);
+  for (int64_t token = 0; token < tokens; ++token) {
+    mass.mass.at(kv_head, first_token + token) = sums[token];
+  }
 }
 
 void add_mass(const PagedAttention& attention, const AttentionMass& mass) {
@@ -145,8 +119,7 @@ void add_mass(const PagedAttention& attention, const AttentionMass& mass) {
   core::parallel_items(attention.shape.kv_heads * parts, 1, [&](int64_t item) {
     const int64_t kv_head = item / parts;
     buffers.scores.resize(kRowsAtOnce * kPageTokens);
-    buffers.tile.resize(static_cast<size_t>(attention.shape.head_dim * kPageTokens));
-    buffers.spare.resize(buffers.tile.size());
+    buffers.scratch.prepare(kRowsAtOnce, attention.shape.head_dim);
     gather(attention, mass, kv_head, buffers);
     const int64_t first = item % parts * kPagesAtOnce;
     for (int64_t page = first; page < std::min(first + kPagesAtOnce, pages); ++page) {

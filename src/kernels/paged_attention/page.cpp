@@ -321,7 +321,7 @@ void attention_mass_reference(const PagedAttention& attention, const AttentionMa
                  static_cast<double>(group);
         }
       }
-      mass.mass[kv_head * mass.tokens + rank] += static_cast<float>(sum);
+      mass.mass.at(kv_head, rank) += static_cast<float>(sum);
     }
   }
 }

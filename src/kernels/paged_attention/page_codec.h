@@ -1,6 +1,7 @@
 #pragma once
-// A coded form of cache pages: how attention reads it, how it is made. Attention asks for one page
-// of one kv head at a time and holds no more of the cache than that as f32.
+// A coded form of cache pages: how attention reads it, how it is made. Attention multiplies codes
+// as they are where a codec has them in lines (code_lines.h); else it decodes one page of one kv
+// head at a time and holds no more of the cache than that as f32.
 //
 // A codec may keep keys and values in another basis than the model's, the same for all pages of a
 // sequence's slot: what that takes is the slot's side data. Scores are then products of queries in
@@ -10,6 +11,8 @@
 #include <cstdint>
 
 namespace adze::kernels {
+
+struct CodedPart;
 
 enum class PagePart : uint8_t { kKey, kValue };
 
@@ -46,6 +49,15 @@ class PageCodec {
                              const std::byte* side,
                              int64_t kv_head,
                              float* values) const = 0;
+  // The same as codes; false: this page has to be decoded.
+  virtual bool coded_part(const std::byte* /*page*/,
+                          int64_t /*number*/,
+                          const std::byte* /*side*/,
+                          int64_t /*kv_head*/,
+                          PagePart /*which*/,
+                          CodedPart& /*part*/) const {
+    return false;
+  }
 
   // Whether the basis is another than the model's; if not, what follows is never called.
   virtual bool changes_keys() const { return false; }

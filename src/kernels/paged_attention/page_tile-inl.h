@@ -30,7 +30,8 @@ HWY_INLINE void convert(const Element* source, int64_t count, float* target) {
   }
 }
 
-// key tile [head_dim, 32] of page `page`, rotated to its ranks.
+// key tile [head_dim, 32] of page `page`, rotated to its ranks. Not fused: the bits of
+// kernels::rope.
 HWY_INLINE void rotate_tile(const KeyRotation& rotation,
                             int64_t head_dim,
                             int64_t page,
@@ -45,8 +46,8 @@ HWY_INLINE void rotate_tile(const KeyRotation& rotation,
       const Vector high = load(high_address);
       const Vector cosine = load(rotation.cosine + place + token);
       const Vector sine = load(rotation.sine + place + token);
-      hn::StoreU(hn::NegMulAdd(high, sine, hn::Mul(low, cosine)), kFloats, low_address);
-      hn::StoreU(hn::MulAdd(low, sine, hn::Mul(high, cosine)), kFloats, high_address);
+      hn::StoreU(hn::Sub(hn::Mul(low, cosine), hn::Mul(high, sine)), kFloats, low_address);
+      hn::StoreU(hn::Add(hn::Mul(high, cosine), hn::Mul(low, sine)), kFloats, high_address);
     }
   }
 }
@@ -77,26 +78,6 @@ HWY_INLINE void with_elements(const AttentionShape& shape,
     case PageType::kCoded:
       return;  // read through its codec
   }
-}
-
-// A coded page's keys of one head [head_dim, 32] for products with queries; `spare` is as large.
-// Returns whether they are in the codec's basis: not where they have to be rotated to their ranks.
-HWY_INLINE bool decode_key_tile(const PagedAttention& attention,
-                                const PageSource& page,
-                                int64_t kv_head,
-                                float* tile,
-                                float* spare) {
-  const PageCodec& codec = *attention.codec;
-  const bool rotated = attention.key_rotation.cosine != nullptr;
-  const bool back = rotated && codec.changes_keys();
-  codec.decode_keys(page.bytes, page.number, page.side, kv_head, back ? spare : tile);
-  if (back) {
-    codec.keys_from_basis(page.side, kv_head, spare, tile);
-  }
-  if (rotated) {
-    rotate_tile(attention.key_rotation, attention.shape.head_dim, page.number, tile);
-  }
-  return codec.changes_keys() && !back;
 }
 
 // values = cap * tanh(values / cap); count a multiple of 16. NaN stays.

@@ -1,6 +1,6 @@
-// The fast attention. Both products (query x keys, weights x values) are the same small kernel:
-// rows of f32 times a panel of 16 or 32 lanes, summed over its depth in rising order. Few rows read
-// pages in their own type; many rows first convert a page to f32 in the first-level cache.
+// The fast attention: which rows and blocks of tokens there are, who computes them, and how blocks
+// come together. What happens within a page is in page_products-inl.h: few rows read pages in their
+// own type, many rows first convert a page in the first-level cache.
 
 #include "kernels/paged_attention/paged_attention.h"
 
@@ -17,8 +17,8 @@
 // The loop over targets comes first.
 // clang-format off
 #include <hwy/foreach_target.h>
-#include <hwy/contrib/math/math-inl.h>
-#include "kernels/paged_attention/page_tile-inl.h"
+#include "kernels/paged_attention/page_products-inl.h"
+#include "kernels/paged_attention/row_softmax-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
@@ -26,105 +26,37 @@ namespace adze::kernels::HWY_NAMESPACE {
 namespace {
 
 constexpr int64_t kBlockPages = kAttentionBlockTokens / kPageTokens;
-// From here on a page is converted to f32 once instead of at each use.
-constexpr int64_t kConvertRows = 13;
 // How far ahead of its use a page's part is fetched.
 constexpr int64_t kChunksAhead = 2;
 // At most this many rows are split over blocks (decode); more rows are enough parallel work alone.
 constexpr int64_t kSplitRows = 4;
 
-// count a multiple of 16.
-HWY_INLINE float maximum_of(const float* values, int64_t count) {
-  Vector largest = load(values);
-  for (int64_t i = kLanes; i < count; i += kLanes) {
-    largest = hn::Max(largest, load(values + i));
-  }
-  return hn::GetLane(hn::MaxOfLanes(kFloats, largest));
-}
-
-// values = exp(values - largest); returns their sum. count a multiple of 16.
-HWY_INLINE float exponentiate(float* values, int64_t count, float largest) {
-  Vector sums[kParts];
-  for (int part = 0; part < kParts; ++part) {
-    sums[part] = hn::Zero(kFloats);
-  }
-  const Vector shift = hn::Set(kFloats, largest);
-  for (int64_t i = 0; i < count; i += 16) {
-    for (int part = 0; part < kParts; ++part) {
-      float* address = values + i + part * kLanes;
-      const Vector weight = hn::Exp(kFloats, hn::Sub(load(address), shift));
-      hn::StoreU(weight, kFloats, address);
-      sums[part] = hn::Add(sums[part], weight);
-    }
-  }
-  return sum_of_sixteen(sums);
-}
-
-HWY_INLINE float exponential(float value) {
-  return hn::GetLane(hn::Exp(kFloats, hn::Set(kFloats, value)));
-}
-
-// A row's softmax state: weights relative to `largest`, their total, and the weighted values.
-struct RowState {
-  float largest = -INFINITY;
-  float total = 0;
-  bool empty = true;  // no token seen so far
-};
-
-// state, values [head_dim] take in a later block's state and values.
-HWY_INLINE void merge(RowState& state,
-                      float* values,
-                      const RowState& block,
-                      const float* block_values,
-                      int64_t head_dim) {
-  if (block.empty) {
-    return;
-  }
-  if (state.empty) {
-    state = block;
-    std::copy_n(block_values, head_dim, values);
-    return;
-  }
-  const float largest = std::max(state.largest, block.largest);
-  const float old_share = exponential(state.largest - largest);
-  const float new_share = exponential(block.largest - largest);
-  state.largest = largest;
-  state.total = state.total * old_share + block.total * new_share;
-  for (int64_t dim = 0; dim < head_dim; dim += kLanes) {
-    hn::StoreU(hn::MulAdd(load(block_values + dim),
-                          hn::Set(kFloats, new_share),
-                          hn::Mul(load(values + dim), hn::Set(kFloats, old_share))),
-               kFloats,
-               values + dim);
-  }
-}
-
 // Buffers of a thread. m = row * group + head within the group.
 struct Workspace {
-  std::vector<float> query;        // [m, head_dim], scaled
-  std::vector<float> coded_query;  // the same in the basis of coded pages; empty: it is the model's
-  std::vector<float> scores;       // [m, kAttentionBlockTokens]
-  std::vector<float> block_values;     // [m, head_dim]
-  std::vector<float> coded_values;     // [m, head_dim], of coded pages in their basis
-  std::vector<float> values_of_basis;  // these brought back
-  std::vector<float> values;           // [m, head_dim]
+  std::vector<float> query;         // [m, head_dim], scaled
+  std::vector<float> coded_query;   // the same in the basis of a codec that changes keys
+  std::vector<float> scores;        // [m, kAttentionBlockTokens]
+  std::vector<float> block_values;  // [m, head_dim]
+  std::vector<float> coded_values;  // [m, head_dim], of coded pages in their basis
+  std::vector<float> spare_values;  // these brought back
+  std::vector<float> values;        // [m, head_dim]
   std::vector<RowState> block_states;
   std::vector<RowState> states;
-  std::vector<float> tile;   // one page of one head as f32: key or value
-  std::vector<float> spare;  // as large
+  PageScratch scratch;
 
   void prepare(int64_t m, int64_t head_dim) {
     const auto rows = static_cast<size_t>(m);
     const auto width = static_cast<size_t>(head_dim);
     query.resize(rows * width);
+    coded_query.resize(rows * width);
     scores.resize(rows * kAttentionBlockTokens);
     block_values.resize(rows * width);
+    coded_values.resize(rows * width);
+    spare_values.resize(rows * width);
     values.resize(rows * width);
     block_states.resize(rows);
     states.assign(rows, RowState());
-    tile.resize(width * kPageTokens);
-    spare.resize(tile.size());
-    coded_values.resize(rows * width);
+    scratch.prepare(m, head_dim);
   }
 };
 
@@ -189,9 +121,7 @@ void gather_query(const Tile& tile, Workspace& workspace) {
     }
   }
   const PageCodec* codec = tile.attention.codec;
-  workspace.coded_query.clear();
   if (codec != nullptr && codec->changes_keys() && tile.sequence.side != nullptr) {
-    workspace.coded_query.resize(workspace.query.size());
     codec->query_to_basis(tile.sequence.side,
                           tile.kv_head,
                           tile.m(),
@@ -200,170 +130,21 @@ void gather_query(const Tile& tile, Workspace& workspace) {
   }
 }
 
-// Each row's numbers of a page's tokens times the tokens' scales.
-HWY_INLINE void scale_tokens(int64_t rows, const float* scales, float* values) {
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t token = 0; token < kPageTokens; token += kLanes) {
-      float* address = values + row * kAttentionBlockTokens + token;
-      hn::StoreU(hn::Mul(load(address), load(scales + token)), kFloats, address);
-    }
-  }
-}
-
-const std::byte* address_of(const Tile& tile, int64_t page, PagePart part) {
-  const PageSource source = tile.source(page);
-  if (source.type == PageType::kCoded) {
-    return tile.attention.codec->address(source.bytes, tile.kv_head, part);
-  }
-  const std::byte* address = nullptr;
-  with_elements(
-      tile.attention.shape, source, tile.kv_head, part, [&](const auto* elements, const float*) {
-        address = reinterpret_cast<const std::byte*>(elements);
-      });
-  return address;
-}
-
-// Brings a head's part of a coded page, which begins at `address`, into the cache.
-HWY_INLINE void fetch_part(const Tile& tile, const std::byte* address) {
-  const int64_t bytes = tile.attention.codec->page_bytes() / (2 * tile.attention.shape.kv_heads);
-  for (int64_t byte = 0; byte < bytes; byte += 64) {
-    fetch_ahead(address + byte);
-  }
-}
-
-// `next`: what is read after this page.
-void score_page(
-    const Tile& tile, int64_t page, int64_t place, const std::byte* next, Workspace& workspace) {
-  const int64_t head_dim = tile.attention.shape.head_dim;
-  const KeyRotation& rotation = tile.attention.key_rotation;
-  const PageSource source = tile.source(page);
-  float* scores = workspace.scores.data() + place * kPageTokens;
-  const auto multiply_keys = [&](auto fetch, const float* query, const auto* keys) HWY_ATTR {
-    multiply<fetch.value>(tile.m(),
-                          query,
-                          head_dim,
-                          keys,
-                          next,
-                          kPageTokens,
-                          head_dim,
-                          false,
-                          scores,
-                          kAttentionBlockTokens);
-  };
-  const float* query = workspace.query.data();
-  if (source.type == PageType::kCoded) {
-    fetch_part(tile, next);
-    const bool in_basis = decode_key_tile(
-        tile.attention, source, tile.kv_head, workspace.tile.data(), workspace.spare.data());
-    return multiply_keys(
-        std::false_type(), in_basis ? workspace.coded_query.data() : query, workspace.tile.data());
-  }
-  const float* token_scales = nullptr;
-  with_elements(tile.attention.shape,
-                source,
-                tile.kv_head,
-                PagePart::kKey,
-                [&](const auto* key, const float* scales) HWY_ATTR {
-                  token_scales = scales;
-                  if (tile.m() < kConvertRows && rotation.cosine == nullptr) {
-                    return multiply_keys(std::true_type(), query, key);
-                  }
-                  convert(key, head_dim * kPageTokens, workspace.tile.data());
-                  if (rotation.cosine != nullptr) {
-                    rotate_tile(rotation, head_dim, page, workspace.tile.data());
-                  }
-                  multiply_keys(std::false_type(), query, workspace.tile.data());
-                });
-  if (token_scales != nullptr) {
-    scale_tokens(tile.m(), token_scales, scores);
-  }
-}
-
-// A block's sums of weighted values, some of them in the basis of a codec.
-struct BlockSums {
-  bool values = false;  // block_values hold something
-  bool coded = false;   // coded_values do
-};
-
-// Tokens [first, end) of a page; adds to what earlier pages gave.
-void weigh_page(const Tile& tile,
-                int64_t page,
-                int64_t place,
-                int64_t first,
-                int64_t end,
-                const std::byte* next,
-                Workspace& workspace,
-                BlockSums& sums) {
-  const int64_t head_dim = tile.attention.shape.head_dim;
-  const PageSource source = tile.source(page);
-  const float* weights = workspace.scores.data() + place * kPageTokens + first;
-  const auto multiply_values = [&](auto fetch, const auto* values, bool in_basis) HWY_ATTR {
-    bool& resume = in_basis ? sums.coded : sums.values;
-    multiply<fetch.value>(tile.m(),
-                          weights,
-                          kAttentionBlockTokens,
-                          values,
-                          next,
-                          head_dim,
-                          end - first,
-                          resume,
-                          in_basis ? workspace.coded_values.data() : workspace.block_values.data(),
-                          head_dim);
-    resume = true;
-  };
-  if (source.type == PageType::kCoded) {
-    const PageCodec& codec = *tile.attention.codec;
-    fetch_part(tile, next);
-    codec.decode_values(source.bytes, page, source.side, tile.kv_head, workspace.tile.data());
-    return multiply_values(
-        std::false_type(), workspace.tile.data() + first * head_dim, codec.changes_values());
-  }
-  with_elements(tile.attention.shape,
-                source,
-                tile.kv_head,
-                PagePart::kValue,
-                [&](const auto* value, const float* scales) HWY_ATTR {
-                  if (scales != nullptr) {  // nobody needs the weights themselves any more
-                    scale_tokens(tile.m(), scales, workspace.scores.data() + place * kPageTokens);
-                  }
-                  if (tile.m() < kConvertRows) {
-                    return multiply_values(std::true_type(), value + first * head_dim, false);
-                  }
-                  convert(
-                      value + first * head_dim, (end - first) * head_dim, workspace.tile.data());
-                  multiply_values(std::false_type(), workspace.tile.data(), false);
-                });
-}
-
-// Brings the coded part of a block's sums back to the model's basis.
-void finish_block(const Tile& tile, const BlockSums& sums, Workspace& workspace) {
-  if (!sums.coded) {
+// A block's sums, with the coded part of them brought back to the model's basis.
+void finish_block(const Tile& tile,
+                  const ValueSums& sums,
+                  const ValueSums& coded,
+                  std::vector<float>& spare) {
+  if (!coded.resume) {
     return;
   }
   const int64_t count = tile.m() * tile.attention.shape.head_dim;
-  float* values = workspace.block_values.data();
-  if (!sums.values) {
-    std::fill_n(values, count, 0.0F);
-  }
-  std::vector<float>& back = workspace.values_of_basis;
-  back.resize(static_cast<size_t>(count));
+  float* back = sums.resume ? spare.data() : sums.values;
   tile.attention.codec->values_from_basis(
-      tile.sequence.side, tile.kv_head, tile.m(), workspace.coded_values.data(), back.data());
-  for (int64_t i = 0; i < count; i += kLanes) {
-    hn::StoreU(hn::Add(load(values + i), load(back.data() + i)), kFloats, values + i);
+      tile.sequence.side, tile.kv_head, tile.m(), coded.values, back);
+  for (int64_t i = 0; sums.resume && i < count; i += kLanes) {
+    hn::StoreU(hn::Add(load(sums.values + i), load(back + i)), kFloats, sums.values + i);
   }
-}
-
-// Turns scores [begin, end) of a row's block into weights, of which it sees [first, last).
-RowState weigh_scores(float* scores, int64_t begin, int64_t end, int64_t first, int64_t last) {
-  if (first >= last) {
-    std::fill(scores + begin, scores + end, 0.0F);
-    return {};
-  }
-  std::fill(scores + begin, scores + first, -INFINITY);
-  std::fill(scores + last, scores + end, -INFINITY);
-  const float largest = maximum_of(scores + begin, end - begin);
-  return {largest, exponentiate(scores + begin, end - begin, largest), false};
 }
 
 // Softmax and weighted values of one block of 256 tokens: block_states, block_values. `next`: what
@@ -382,13 +163,23 @@ void attend_block(const Tile& tile, int64_t block, const std::byte* next, Worksp
   const auto chunk = [&](int64_t index) {
     if (index < 2 * count) {
       const PagePart part = index < count ? PagePart::kKey : PagePart::kValue;
-      return address_of(tile, first_page + first_place + index % count, part);
+      return address_of(tile.attention,
+                        tile.source(first_page + first_place + index % count),
+                        tile.kv_head,
+                        part);
     }
-    return next == nullptr ? address_of(tile, first_page + first_place, PagePart::kKey) : next;
+    return next;
   };
+  const HeadQueries queries{tile.m(), workspace.query.data(), workspace.coded_query.data()};
   for (int64_t place = first_place; place < pages; ++place) {
-    score_page(
-        tile, first_page + place, place, chunk(place - first_place + kChunksAhead), workspace);
+    score_page(tile.attention,
+               tile.source(first_page + place),
+               tile.kv_head,
+               queries,
+               chunk(place - first_place + kChunksAhead),
+               workspace.scores.data() + place * kPageTokens,
+               kAttentionBlockTokens,
+               workspace.scratch);
   }
   const float softcap = tile.attention.shape.softcap;
   for (int64_t m = 0; m < tile.m(); ++m) {
@@ -406,21 +197,26 @@ void attend_block(const Tile& tile, int64_t block, const std::byte* next, Worksp
                      std::max(tile.begin_of(row) - first_token, begin),
                      std::min(tile.end_of(row) - first_token, tokens));
   }
-  BlockSums sums;
+  ValueSums sums{workspace.block_values.data(), false};
+  ValueSums coded{workspace.coded_values.data(), false};
   for (int64_t place = first_place; place < pages; ++place) {
     // Places outside [skipped, tokens) hold whatever the page held before: never multiplied, not
     // even by zero.
     const int64_t page_token = place * kPageTokens;
-    weigh_page(tile,
-               first_page + place,
-               place,
+    weigh_page(tile.attention,
+               tile.source(first_page + place),
+               tile.kv_head,
+               tile.m(),
+               workspace.scores.data() + page_token,
+               kAttentionBlockTokens,
                std::max<int64_t>(skipped - page_token, 0),
                std::min(kPageTokens, tokens - page_token),
                chunk(count + place - first_place + kChunksAhead),
-               workspace,
-               sums);
+               sums,
+               coded,
+               workspace.scratch);
   }
-  finish_block(tile, sums, workspace);
+  finish_block(tile, sums, coded, workspace.spare_values);
 }
 
 void store_output(const Tile& tile, const RowState* states, const float* values) {
@@ -567,7 +363,7 @@ void attend(const PagedAttention& attention, std::span<const AttentionSequence> 
       const SplitItem& following = split_items[static_cast<size_t>(item + 1 - num_whole)];
       const Tile& tile = split_tiles[static_cast<size_t>(following.tile)];
       const int64_t page = std::max(following.block * kBlockPages, tile.begin / kPageTokens);
-      next = address_of(tile, page, PagePart::kKey);
+      next = address_of(attention, tile.source(page), tile.kv_head, PagePart::kKey);
     }
     run_split_item(
         split_tiles[static_cast<size_t>(part.tile)], part, next, workspace, split_partials);

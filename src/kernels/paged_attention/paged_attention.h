@@ -119,6 +119,17 @@ void read_page_head(const AttentionShape& shape,
 // memory bound.
 void paged_attention(const PagedAttention& attention, std::span<const AttentionSequence> sequences);
 
+// Where a number a head and token is: at first[head * head_stride + token * token_stride].
+struct MassTarget {
+  float* first;
+  int64_t head_stride;
+  int64_t token_stride = 1;
+
+  float& at(int64_t head, int64_t token) const {
+    return first[head * head_stride + token * token_stride];
+  }
+};
+
 // How much rows attend to each token: for a kv head, the mean over its group's query heads of
 // attention, times the row's weight, summed over the rows.
 struct AttentionMass {
@@ -133,8 +144,8 @@ struct AttentionMass {
   const std::byte* const* pages;  // by page number, as they are now
   const PageType* page_types;     // likewise
   const std::byte* side = nullptr;
-  int64_t tokens;  // columns of `mass`
-  float* mass;     // [kv_heads, tokens], added to
+  int64_t tokens;
+  MassTarget mass;  // of kv heads and tokens, added to
 };
 // Never stores a row's scores beyond one page. Bits depend on what the rows and tokens are, not on
 // threads. Costs a query-key product: rows * heads * tokens * head_dim multiply-adds.

@@ -1,30 +1,58 @@
 // Decode (one row) and prefill (a page's worth of rows at the end of the text) at several depths.
 // GB/s counts the tokens that the row sees, GFLOP/s those of all rows; "share" is of the peaks that
-// the machine has just shown. With a window, depth must not matter.
+// the machine has just shown, of the one that a call comes closer to: bytes of the cache read, or
+// multiply-adds in f32. With a window, depth must not matter.
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include <benchmark/benchmark.h>
 
 #include "core/parallel.h"
 #include "core/rng.h"
+#include "kernels/kv_codec/grouped_codec.h"
 #include "kernels/machine_peaks/bench_peaks.h"
 #include "kernels/paged_attention/paged_attention.h"
 
 namespace adze::kernels {
 namespace {
 
-// Pages of random f16 keys and values, of so many layers that none stays in the cache.
+// Forms of sealed pages, by the argument `store`.
+enum Store : uint8_t { kHalf, kBytes, kInt4, kKivi4, kKivi2 };
+
+std::shared_ptr<const PageCodec> make_codec(Store store, const AttentionShape& shape) {
+  switch (store) {
+    case kInt4:
+      return make_int4_codec(shape.kv_heads, shape.head_dim);
+    case kKivi4:
+      return make_kivi_codec(shape.kv_heads, shape.head_dim, 4);
+    case kKivi2:
+      return make_kivi_codec(shape.kv_heads, shape.head_dim, 2);
+    default:
+      return nullptr;
+  }
+}
+
+// Pages of random keys and values, of so many layers that none stays in the cache.
 constexpr int64_t kLayers = 30;
 
 struct Text {
   AttentionShape shape;
+  PageType type;
+  std::shared_ptr<const PageCodec> codec;
+  int64_t page_bytes;
   std::vector<std::vector<std::byte>> storage;
   std::vector<std::vector<const std::byte*>> pages{kLayers};
 
-  Text(const AttentionShape& s, int64_t tokens) : shape(s) {
+  Text(const AttentionShape& s, Store store, int64_t tokens)
+      : shape(s),
+        type(store == kHalf    ? PageType::kF16
+             : store == kBytes ? PageType::kInt8
+                               : PageType::kCoded),
+        codec(make_codec(store, s)),
+        page_bytes(codec != nullptr ? codec->page_bytes() : attention_page_bytes(s, type)) {
     core::Rng rng(1);
     const auto width = static_cast<size_t>(shape.kv_heads * shape.head_dim * kPageTokens);
     std::vector<float> key(width);
@@ -33,12 +61,15 @@ struct Text {
       key[i] = static_cast<float>(rng.next_uniform() * 4 - 2);
       value[i] = static_cast<float>(rng.next_uniform() * 2 - 1);
     }
+    std::vector<std::byte> page(static_cast<size_t>(page_bytes));
+    if (codec != nullptr) {
+      codec->encode(key.data(), value.data(), 0, nullptr, page.data());
+    } else {
+      write_page_tokens(shape, type, key.data(), value.data(), 0, kPageTokens, page.data());
+    }
     for (auto& layer : pages) {
       for (int64_t token = 0; token < tokens; token += kPageTokens) {
-        storage.emplace_back(static_cast<size_t>(attention_page_bytes(shape, PageType::kF16)));
-        write_page_tokens(
-            shape, PageType::kF16, key.data(), value.data(), 0, kPageTokens, storage.back().data());
-        layer.push_back(storage.back().data());
+        layer.push_back(storage.emplace_back(page).data());
       }
     }
   }
@@ -54,7 +85,7 @@ void attend(benchmark::State& state) {
   const int64_t rows = state.range(3);
   const int64_t depth = state.range(4);
   const int64_t window = state.range(5) == 0 ? depth : state.range(5);
-  const Text text(shape, depth);
+  const Text text(shape, static_cast<Store>(state.range(7)), depth);
   const auto width = static_cast<size_t>(rows * shape.heads * shape.head_dim);
   std::vector<float> query(width, 0.01F);
   std::vector<float> output(width);
@@ -76,37 +107,43 @@ void attend(benchmark::State& state) {
     sequence.pages = pages;
     sequence.own_pages = pages;
     sequence.first_visible = state.range(5) == 0 ? nullptr : first_visible.data();
-    paged_attention({shape, PageType::kF16, PageType::kF16, {}}, {&sequence, 1});
+    paged_attention({shape, text.type, text.type, {}, text.codec.get()}, {&sequence, 1});
     benchmark::DoNotOptimize(output.data());
   }
   const auto calls = static_cast<double>(state.iterations());
+  // Two products of a multiplication and an addition for each visible token.
+  const double flops = 4 * visible * static_cast<double>(shape.heads * shape.head_dim);
+  const double bytes = (rows == 1 ? visible : static_cast<double>(depth)) / kPageTokens *
+                       static_cast<double>(text.page_bytes);
+  const double least_seconds =
+      std::max(flops / bench_peaks().flops_per_second, bytes / bench_peaks().read_bytes_per_second);
   if (rows == 1) {
-    const double elements = 2 * visible * static_cast<double>(shape.kv_heads * shape.head_dim);
-    state.counters["GB/s"] =
-        benchmark::Counter(calls * elements * 2 / 1e9, benchmark::Counter::kIsRate);
-    state.counters["share"] = benchmark::Counter(
-        calls * elements * 2 / bench_peaks().read_bytes_per_second, benchmark::Counter::kIsRate);
+    state.counters["GB/s"] = benchmark::Counter(calls * bytes / 1e9, benchmark::Counter::kIsRate);
   } else {
-    // Two products of a multiplication and an addition for each visible token.
-    const double flops = 4 * visible * static_cast<double>(shape.heads * shape.head_dim);
     state.counters["GFLOP/s"] =
         benchmark::Counter(calls * flops / 1e9, benchmark::Counter::kIsRate);
-    state.counters["share"] = benchmark::Counter(calls * flops / bench_peaks().flops_per_second,
-                                                 benchmark::Counter::kIsRate);
   }
+  state.counters["share"] = benchmark::Counter(calls * least_seconds, benchmark::Counter::kIsRate);
 }
 BENCHMARK(attend)
-    ->ArgNames({"heads", "kv_heads", "head_dim", "rows", "depth", "window", "softcap"})
-    ->Args({9, 3, 64, 1, 512, 0, 0})
-    ->Args({9, 3, 64, 1, 7000, 0, 0})
-    ->Args({9, 3, 64, 1, 7000, 512, 0})
-    ->Args({9, 3, 64, 512, 512, 0, 0})
-    ->Args({9, 3, 64, 512, 7000, 0, 0})
-    ->Args({9, 3, 64, 512, 7000, 512, 0})
-    ->Args({8, 4, 256, 1, 7000, 0, 0})
-    ->Args({8, 4, 256, 1, 7000, 0, 50})
-    ->Args({8, 4, 256, 512, 2048, 0, 0})
-    ->Args({8, 4, 256, 512, 2048, 0, 50})
+    ->ArgNames({"heads", "kv_heads", "head_dim", "rows", "depth", "window", "softcap", "store"})
+    ->Args({9, 3, 64, 1, 512, 0, 0, 0})
+    ->Args({9, 3, 64, 1, 7000, 0, 0, kHalf})
+    ->Args({9, 3, 64, 1, 7000, 0, 0, kBytes})
+    ->Args({9, 3, 64, 1, 7000, 0, 0, kInt4})
+    ->Args({9, 3, 64, 1, 7000, 0, 0, kKivi4})
+    ->Args({9, 3, 64, 1, 7000, 0, 0, kKivi2})
+    ->Args({8, 8, 64, 1, 7000, 0, 0, kKivi4})
+    ->Args({32, 8, 64, 1, 2000, 0, 0, kKivi4})
+    ->Args({9, 3, 64, 512, 7000, 0, 0, kKivi4})
+    ->Args({9, 3, 64, 1, 7000, 512, 0, 0})
+    ->Args({9, 3, 64, 512, 512, 0, 0, 0})
+    ->Args({9, 3, 64, 512, 7000, 0, 0, 0})
+    ->Args({9, 3, 64, 512, 7000, 512, 0, 0})
+    ->Args({8, 4, 256, 1, 7000, 0, 0, 0})
+    ->Args({8, 4, 256, 1, 7000, 0, 50, 0})
+    ->Args({8, 4, 256, 512, 2048, 0, 0, 0})
+    ->Args({8, 4, 256, 512, 2048, 0, 50, 0})
     ->UseRealTime();
 
 }  // namespace

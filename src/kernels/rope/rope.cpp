@@ -39,13 +39,16 @@ void RopeTable::reserve(int64_t positions) {
   }
 }
 
+namespace {
+
 // Plain loops: 4 flops a value and a few kB a row leave nothing for wider vectors to win.
-void rope(const RopeTable& table,
-          const float* source,
-          const int64_t* positions,
-          int64_t rows,
-          int64_t heads,
-          float* target) {
+template <bool back>
+void rotate(const RopeTable& table,
+            const float* source,
+            const int64_t* positions,
+            int64_t rows,
+            int64_t heads,
+            float* target) {
   const int64_t half = table.half();
   core::parallel_for(rows, 16, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
@@ -56,12 +59,33 @@ void rope(const RopeTable& table,
         for (int64_t i = 0; i < half; ++i) {
           const float low = source[offset + i];
           const float high = source[offset + half + i];
-          target[offset + i] = low * cosine[i] - high * sine[i];
-          target[offset + half + i] = high * cosine[i] + low * sine[i];
+          const float turn = back ? -sine[i] : sine[i];
+          target[offset + i] = low * cosine[i] - high * turn;
+          target[offset + half + i] = high * cosine[i] + low * turn;
         }
       }
     }
   });
+}
+
+}  // namespace
+
+void rope(const RopeTable& table,
+          const float* source,
+          const int64_t* positions,
+          int64_t rows,
+          int64_t heads,
+          float* target) {
+  rotate<false>(table, source, positions, rows, heads, target);
+}
+
+void rope_gradient(const RopeTable& table,
+                   const float* source,
+                   const int64_t* positions,
+                   int64_t rows,
+                   int64_t heads,
+                   float* target) {
+  rotate<true>(table, source, positions, rows, heads, target);
 }
 
 }  // namespace adze::kernels

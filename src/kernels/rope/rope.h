@@ -35,5 +35,13 @@ void rope(const RopeTable& table,
           int64_t rows,
           int64_t heads,
           float* target);
+// The transpose of that, which is the way of gradients: rotates back, and scales by the same
+// magnitude.
+void rope_gradient(const RopeTable& table,
+                   const float* source,
+                   const int64_t* positions,
+                   int64_t rows,
+                   int64_t heads,
+                   float* target);
 
 }  // namespace adze::kernels

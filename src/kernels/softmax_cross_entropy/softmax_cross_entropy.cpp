@@ -71,6 +71,65 @@ void row_losses(
   });
 }
 
+// exp(values - largest) over the values; returns their sum. NOTE: Highway's Exp makes 0 of NaN, so
+// what is not finite is added as zero times itself.
+double exponentiate(float* values, int64_t columns, float largest) {
+  const Vector shift = hn::Set(kFloats, largest);
+  const Vector zero = hn::Zero(kFloats);
+  double total = 0;
+  int64_t column = 0;
+  for (; column + kLanes <= columns; column += kRun) {
+    Vector sum = zero;
+    const int64_t end = std::min(columns, column + kRun) / kLanes * kLanes;
+    for (int64_t i = column; i < end; i += kLanes) {
+      const Vector below = hn::Sub(hn::LoadU(kFloats, values + i), shift);
+      const Vector power = hn::Exp(kFloats, below);
+      hn::StoreU(power, kFloats, values + i);
+      sum = hn::MulAdd(below, zero, hn::Add(sum, power));
+    }
+    total += static_cast<double>(hn::GetLane(hn::SumOfLanes(kFloats, sum)));
+  }
+  for (column = columns / kLanes * kLanes; column < columns; ++column) {
+    values[column] = std::exp(values[column] - largest);
+    total += static_cast<double>(values[column]);
+  }
+  return total;
+}
+
+void gradient_row(const CrossEntropyGradient& rows, int64_t row) {
+  float* values = rows.logits + row * rows.columns;
+  const int32_t target = rows.targets[row];
+  if (target < 0) {
+    std::fill_n(values, rows.columns, 0.0F);
+    rows.losses[row] = 0;
+    return;
+  }
+  const float largest = row_maximum(values, rows.columns);
+  const float of_target = values[target];
+  const double total = exponentiate(values, rows.columns, largest);
+  const double log_sum = std::log(total) + static_cast<double>(largest);
+  rows.losses[row] = static_cast<float>(log_sum - static_cast<double>(of_target));
+  const auto scale = static_cast<double>(rows.scale);
+  const double factor = scale * (1 + 2 * static_cast<double>(rows.z_loss) * log_sum) / total;
+  const Vector factors = hn::Set(kFloats, static_cast<float>(factor));
+  int64_t column = 0;
+  for (; column + kLanes <= rows.columns; column += kLanes) {
+    hn::StoreU(hn::Mul(hn::LoadU(kFloats, values + column), factors), kFloats, values + column);
+  }
+  for (; column < rows.columns; ++column) {
+    values[column] *= static_cast<float>(factor);
+  }
+  values[target] -= rows.scale;
+}
+
+void gradient_rows(const CrossEntropyGradient& rows) {
+  core::parallel_for(rows.rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      gradient_row(rows, row);
+    }
+  });
+}
+
 }  // namespace
 }  // namespace adze::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -79,10 +138,15 @@ HWY_AFTER_NAMESPACE();
 namespace adze::kernels {
 
 HWY_EXPORT(row_losses);
+HWY_EXPORT(gradient_rows);
 
 void softmax_cross_entropy(
     const float* logits, const int32_t* targets, int64_t rows, int64_t columns, float* losses) {
   HWY_DYNAMIC_DISPATCH(row_losses)(logits, targets, rows, columns, losses);
+}
+
+void softmax_cross_entropy_gradient(const CrossEntropyGradient& rows) {
+  HWY_DYNAMIC_DISPATCH(gradient_rows)(rows);
 }
 
 }  // namespace adze::kernels

@@ -19,4 +19,25 @@ void softmax_cross_entropy_reference(
   }
 }
 
+void softmax_cross_entropy_gradient_reference(const CrossEntropyGradient& rows) {
+  for (int64_t row = 0; row < rows.rows; ++row) {
+    float* values = rows.logits + row * rows.columns;
+    const int32_t target = rows.targets[row];
+    const double largest = static_cast<double>(*std::max_element(values, values + rows.columns));
+    double total = 0;
+    for (int64_t column = 0; column < rows.columns; ++column) {
+      total += std::exp(static_cast<double>(values[column]) - largest);
+    }
+    const double log_sum = std::log(total) + largest;
+    rows.losses[row] =
+        target < 0 ? 0 : static_cast<float>(log_sum - static_cast<double>(values[target]));
+    for (int64_t column = 0; column < rows.columns; ++column) {
+      const double share = std::exp(static_cast<double>(values[column]) - log_sum);
+      const double z_loss = 2 * static_cast<double>(rows.z_loss) * log_sum;
+      const double slope = share * (1 + z_loss) - (column == target ? 1 : 0);
+      values[column] = target < 0 ? 0 : static_cast<float>(slope * static_cast<double>(rows.scale));
+    }
+  }
+}
+
 }  // namespace adze::kernels

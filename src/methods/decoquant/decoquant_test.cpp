@@ -117,6 +117,22 @@ Numbers random_numbers(int64_t kv_heads, int64_t tokens, int64_t head_dim, uint6
   return numbers;
 }
 
+// Keys [head_dim, 32] in the model's basis.
+std::vector<float> decoded_keys(const kernels::PageCodec& codec,
+                                const std::vector<std::byte>& page,
+                                int64_t number,
+                                const std::vector<std::byte>& side,
+                                int64_t head,
+                                int64_t head_dim) {
+  std::vector<float> coded(static_cast<size_t>(kernels::kPageTokens * head_dim));
+  codec.decode_keys(page.data(), number, side.data(), head, coded.data());
+  std::vector<float> keys = coded;
+  if (codec.changes_keys()) {
+    codec.keys_from_basis(side.data(), head, coded.data(), keys.data());
+  }
+  return keys;
+}
+
 double relative_error(const kernels::PageCodec& codec,
                       const Numbers& numbers,
                       int64_t number,
@@ -129,10 +145,9 @@ double relative_error(const kernels::PageCodec& codec,
   double error = 0;
   double energy = 0;
   for (int64_t head = 0; head < kv_heads; ++head) {
-    std::vector<float> keys(tile);
+    const auto keys = decoded_keys(codec, page, number, side, head, head_dim);
     std::vector<float> coded(tile);
     std::vector<float> values(tile);
-    codec.decode_keys(page.data(), number, side.data(), head, keys.data());
     codec.decode_values(page.data(), number, side.data(), head, coded.data());
     values = coded;
     if (codec.changes_values()) {
@@ -184,12 +199,58 @@ TEST(DecoQuant, SinksAreKeptInHalfPrecision) {
   codec->make_side(numbers.key.data(), numbers.value.data(), side.data());
   std::vector<std::byte> page(static_cast<size_t>(codec->page_bytes()));
   codec->encode(numbers.key.data(), numbers.value.data(), 0, side.data(), page.data());
-  std::vector<float> keys(static_cast<size_t>(32 * head_dim));
-  codec->decode_keys(page.data(), 0, side.data(), 0, keys.data());
+  const auto keys = decoded_keys(*codec, page, 0, side, 0, head_dim);
   for (int64_t token = 0; token < 4; ++token) {
     for (int64_t dim = 0; dim < head_dim; ++dim) {
       const float key = numbers.key[static_cast<size_t>(token * head_dim + dim)];
       EXPECT_NEAR(keys[static_cast<size_t>(dim * 32 + token)], key, std::abs(key) / 1024);
+    }
+  }
+}
+
+// What attention multiplies is what decoding gives; page 0 has to be decoded, for its sinks.
+TEST(DecoQuant, AttentionOnCodesAgreesWithTheReference) {
+  for (const auto& [heads, kv_heads, head_dim] :
+       {std::tuple<int64_t, int64_t, int64_t>{9, 3, 64}, {2, 2, 16}, {4, 1, 96}}) {
+    const kernels::AttentionShape shape{
+        heads, kv_heads, head_dim, 1 / std::sqrt(static_cast<float>(head_dim))};
+    for (const int64_t bits : {2, 3, 4, 8}) {
+      const auto codec = make_plus_codec(kv_heads, head_dim, bits);
+      const Numbers first = random_numbers(kv_heads, 256, head_dim, 1);
+      std::vector<std::byte> side(static_cast<size_t>(codec->side_bytes()));
+      codec->make_side(first.key.data(), first.value.data(), side.data());
+      std::vector<std::vector<std::byte>> storage;
+      std::vector<const std::byte*> pages;
+      for (int64_t page = 0; page < 10; ++page) {
+        const Numbers numbers =
+            random_numbers(kv_heads, 32, head_dim, static_cast<uint64_t>(page) + 5);
+        auto& bytes = storage.emplace_back(static_cast<size_t>(codec->page_bytes()));
+        codec->encode(numbers.key.data(), numbers.value.data(), page, side.data(), bytes.data());
+        pages.push_back(bytes.data());
+      }
+      const Numbers queries = random_numbers(heads, 5, head_dim, 99);
+      std::vector<float> outputs[2];
+      for (const bool reference : {false, true}) {
+        auto& output = outputs[reference ? 1 : 0];
+        output.resize(queries.value.size());
+        kernels::AttentionSequence sequence{.query = queries.value.data(),
+                                            .output = output.data(),
+                                            .rows = 5,
+                                            .first_rank = 315,
+                                            .pages = pages.data(),
+                                            .own_pages = pages.data()};
+        sequence.side = side.data();
+        const kernels::PagedAttention attention{.shape = shape,
+                                                .page_type = kernels::PageType::kCoded,
+                                                .own_page_type = kernels::PageType::kCoded,
+                                                .key_rotation = {},
+                                                .codec = codec.get()};
+        (reference ? kernels::paged_attention_reference : kernels::paged_attention)(attention,
+                                                                                    {&sequence, 1});
+      }
+      for (size_t i = 0; i < outputs[0].size(); ++i) {
+        ASSERT_NEAR(outputs[0][i], outputs[1][i], 3e-5) << bits << " bits";
+      }
     }
   }
 }

@@ -115,7 +115,7 @@ class PaperCodec : public kernels::PageCodec {
   // Lines of codes of the large factor, row by row; then steps and the small factor in f16.
   int64_t code_bytes() const { return rows_ * m_ / kLineCodes * line_bytes(bits_); }
   int64_t part_bytes() const { return code_bytes() + 2 * (steps_ + m_ * m_); }
-  // Where X holds a channel of a token: row, column.
+  // Where X holds a channel of a token: row, column [10 §2.2 step 1].
   std::pair<int64_t, int64_t> place(int64_t token, int64_t channel) const {
     return transposed_ ? std::pair(channel, token)
                        : std::pair(token * (channels_ / m_) + channel / m_, channel % m_);
@@ -199,6 +199,7 @@ class PaperCodec : public kernels::PageCodec {
 
 }  // namespace
 
+// [10 §2.1]
 float symmetric_step(std::span<const float> numbers, int64_t bits) {
   float largest = 1e-5F;
   for (const float number : numbers) {
@@ -208,7 +209,8 @@ float symmetric_step(std::span<const float> numbers, int64_t bits) {
 }
 
 Decomposition decompose(std::span<const double> matrix, int64_t rows, int64_t m) {
-  // [10 §2.2 step 2] by way of XᵀX = V diag(s²) Vᵀ [10 §2.8 step 3]: X = (X V s^-1/2) (s^1/2 Vᵀ).
+  // [10 §2.2 step 2], of which nothing is cut off [10 §2.2 step 4], by way of XᵀX = V diag(s²) Vᵀ
+  // [10 §2.8 step 3]: X = (X V s^-1/2) (s^1/2 Vᵀ).
   std::vector<double> gram(static_cast<size_t>(m * m));
   for (int64_t row = 0; row < rows; ++row) {
     const double* x = matrix.data() + row * m;

@@ -1,11 +1,8 @@
 // Form `plus`. One kv head of a page:
-//   keys    head_dim lines of 32 tokens, channels in the order of their width, each with an 8-bit
-//           scale and an 8-bit zero
-//   values  32 * head_dim numbers as lines of 32, in the basis of the Hadamard matrix; a scale and
-//   a
-//           zero a channel
-// scale = spread * 2^((code - 128) / 16), zero = unit * code: spreads and units are the side
-// data's.
+//   keys    a line a channel, in the order of their width: the basis of keys is that order
+//   values  lines of one width, in the basis of the Hadamard matrix
+// Then a channel's scale and zero, a byte each: scale = spread * scale_of_byte(code), zero = unit *
+// code (+ the mean of values). Spreads, units and means are the side data's.
 
 #include <algorithm>
 #include <cmath>
@@ -15,7 +12,7 @@
 
 #include "core/check.h"
 #include "core/float16.h"
-#include "kernels/kv_codec/code_lines.h"
+#include "kernels/kv_codec/line_codec.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "methods/decoquant/decoquant.h"
 
@@ -44,6 +41,7 @@ struct HeadSide {
   float* key_spread;  // in the order of the lines
   float* key_unit;
   float* value_spread;
+  float* value_unit;
   float* value_mean;     // in the basis of the values
   uint16_t* sink_key;    // [kSinks, head_dim] f16
   uint16_t* sink_value;  // likewise, in the basis of the values
@@ -51,7 +49,7 @@ struct HeadSide {
   Group* group;          // [kMostGroups]; unused ones hold 0 bits
 
   static int64_t bytes(int64_t head_dim) {
-    return head_dim * static_cast<int64_t>(4 * sizeof(float) + 2 * kSinks * sizeof(uint16_t) + 1) +
+    return head_dim * static_cast<int64_t>(5 * sizeof(float) + 2 * kSinks * sizeof(uint16_t) + 1) +
            kMostGroups * static_cast<int64_t>(sizeof(Group));
   }
   // NOTE: readers give constant bytes and write nothing.
@@ -64,6 +62,7 @@ struct HeadSide {
     take(key_spread, head_dim);
     take(key_unit, head_dim);
     take(value_spread, head_dim);
+    take(value_unit, head_dim);
     take(value_mean, head_dim);
     take(sink_key, kSinks * head_dim);
     take(sink_value, kSinks * head_dim);
@@ -72,18 +71,14 @@ struct HeadSide {
   }
 };
 
-// 2^((code - 128) / 16)
-struct ScaleTable {
-  float factor[256];
-  ScaleTable() {
-    for (int code = 0; code < 256; ++code) {
-      factor[code] = static_cast<float>(std::exp2((code - 128) / 16.0));
-    }
-  }
-};
-const ScaleTable& scales() {
-  static const ScaleTable table;
-  return table;
+// The scale nearest to a positive number, or the least one that is not below it.
+uint8_t byte_of_scale(double wanted, bool at_least) {
+  int exponent = 0;
+  const double half = std::frexp(std::max(wanted, 1e-30), &exponent);  // 0.5 .. 1
+  const double sixteenths = (2 * half - 1) * 16;
+  const double code =
+      (exponent + 7) * 16 + (at_least ? std::ceil(sixteenths) : std::nearbyint(sixteenths));
+  return code > 0 ? static_cast<uint8_t>(std::min(code, 255.0)) : uint8_t{0};  // NaN: 0
 }
 
 // The orthonormal Hadamard matrix of the largest power of two that divides head_dim, block by
@@ -156,10 +151,9 @@ Line encode_between(const float* numbers,
   const double zero = rounded(contains ? std::floor(zero_steps) : zero_steps, -128, 127);
   const double least = zero * static_cast<double>(unit);
   const double wanted = std::max((high - least) / levels, 1e-8);
-  const double octaves = 16 * std::log2(wanted / static_cast<double>(spread)) + 128;
-  const double scale = rounded(contains ? std::ceil(octaves) : octaves, 0, 255);
-  const double step = static_cast<double>(spread * scales().factor[static_cast<size_t>(scale)]);
-  Line line{static_cast<uint8_t>(scale), static_cast<uint8_t>(static_cast<int8_t>(zero)), 0};
+  const uint8_t scale = byte_of_scale(wanted / static_cast<double>(spread), contains);
+  const double step = static_cast<double>(spread * kernels::scale_of_byte(scale));
+  Line line{scale, static_cast<uint8_t>(static_cast<int8_t>(zero)), 0};
   for (int64_t n = 0; n < kLineCodes; ++n) {
     const double number = static_cast<double>(numbers[n]);
     const double code = rounded((number - least) / step, 0, levels);
@@ -188,19 +182,19 @@ Line encode_numbers(
   return best;
 }
 
-class PlusCodec : public kernels::PageCodec {
+class PlusCodec : public kernels::LineCodec {
  public:
   PlusCodec(int64_t kv_heads, int64_t head_dim, int64_t bits)
-      : kv_heads_(kv_heads),
+      : LineCodec(head_dim),
+        kv_heads_(kv_heads),
         head_dim_(head_dim),
         bits_(bits),
         // At 2 bits a quarter of the channels of keys get 4: pure 2-bit keys break the model.
         key_bits_(bits == 2 ? head_dim * 5 / 2 : head_dim * bits),
         key_bytes_(4 * key_bits_ + 2 * head_dim),
-        value_bytes_(head_dim * line_bytes(bits) + 2 * head_dim),
-        period_(head_dim / std::gcd(head_dim, kLineCodes)) {
-    core::check(
-        head_dim <= kMostHeadDim && head_dim % 16 == 0, "head_dim up to 256, got ", head_dim);
+        value_lines_(kLineCodes * kernels::value_panels(head_dim)),
+        value_bytes_(value_lines_ * line_bytes(bits) + 2 * head_dim) {
+    core::check(head_dim <= kMostHeadDim, "head_dim up to ", kMostHeadDim, ", got ", head_dim);
   }
 
   int64_t page_bytes() const override { return kv_heads_ * (key_bytes_ + value_bytes_); }
@@ -231,6 +225,7 @@ class PlusCodec : public kernels::PageCodec {
     return sound;
   }
   bool writes_side(int64_t number) const override { return number == 0; }  // the sinks
+  bool changes_keys() const override { return true; }
   bool changes_values() const override { return true; }
   const std::byte* address(const std::byte* page, int64_t kv_head, PagePart part) const override {
     return part == PagePart::kKey ? page + kv_head * key_bytes_
@@ -251,12 +246,14 @@ class PlusCodec : public kernels::PageCodec {
         hadamard(values.data() + token * head_dim_, head_dim_);
       }
       const std::vector<float> spread = spreads(values, head_dim_);
+      // [10 §2.8 step 2] DEVIATION: a mean of values alone (README.md).
       for (int64_t dim = 0; dim < head_dim_; ++dim) {
         double sum = 0;
         for (int64_t token = kSinks; token < count; ++token) {
           sum += static_cast<double>(values[static_cast<size_t>(token * head_dim_ + dim)]);
         }
         shared.value_spread[dim] = spread[static_cast<size_t>(dim)];
+        shared.value_unit[dim] = shared.value_spread[dim] / kValueUnits;
         shared.value_mean[dim] = static_cast<float>(sum / static_cast<double>(count - kSinks));
       }
     }
@@ -289,59 +286,64 @@ class PlusCodec : public kernels::PageCodec {
     }
   }
 
+  // The sinks are not among the codes of page 0.
+  bool coded_part(const std::byte* page,
+                  int64_t number,
+                  const std::byte* side,
+                  int64_t kv_head,
+                  PagePart which,
+                  kernels::CodedPart& part) const override {
+    return number != 0 && LineCodec::coded_part(page, number, side, kv_head, which, part);
+  }
   void decode_keys(const std::byte* page,
                    int64_t number,
                    const std::byte* side,
                    int64_t kv_head,
                    float* keys) const override {
+    LineCodec::decode_keys(page, number, side, kv_head, keys);
     const HeadSide shared(side, head_dim_, kv_head);
-    const std::byte* part = address(page, kv_head, PagePart::kKey);
-    const auto* codes = reinterpret_cast<const uint8_t*>(part + 4 * key_bits_);
-    float scale[kMostHeadDim];
-    float zero[kMostHeadDim];
-    for (int64_t line = 0; line < head_dim_; ++line) {
-      scale[line] = shared.key_spread[line] * scales().factor[codes[line]];
-      zero[line] =
-          shared.key_unit[line] * static_cast<float>(static_cast<int8_t>(codes[head_dim_ + line]));
-    }
-    int64_t line = 0;
-    for (int64_t group = 0; line < head_dim_; ++group) {
-      const int64_t bits = shared.group[group].bits;
-      const int64_t count = shared.group[group].count_minus_one + 1;
-      kernels::decode_lines_to(
-          bits, part, scale + line, zero + line, shared.key_channel + line, count, keys);
-      part += count * line_bytes(bits);
-      line += count;
-    }
-    for (int64_t i = 0; number == 0 && i < kSinks * head_dim_; ++i) {
-      keys[i % head_dim_ * kPageTokens + i / head_dim_] = core::float_from_half(shared.sink_key[i]);
+    for (int64_t line = 0; number == 0 && line < head_dim_; ++line) {
+      for (int64_t token = 0; token < kSinks; ++token) {
+        keys[line * kPageTokens + token] =
+            core::float_from_half(shared.sink_key[token * head_dim_ + shared.key_channel[line]]);
+      }
     }
   }
-
   void decode_values(const std::byte* page,
                      int64_t number,
                      const std::byte* side,
                      int64_t kv_head,
                      float* values) const override {
+    LineCodec::decode_values(page, number, side, kv_head, values);
     const HeadSide shared(side, head_dim_, kv_head);
-    const std::byte* part = address(page, kv_head, PagePart::kValue);
-    const auto* codes = reinterpret_cast<const uint8_t*>(part + head_dim_ * line_bytes(bits_));
-    // Of each place of a line, repeated where a channel is at several.
-    float scale[kMostHeadDim * 2];
-    float zero[kMostHeadDim * 2];
-    for (int64_t place = 0; place < period_ * kLineCodes; ++place) {
-      const int64_t dim = place % head_dim_;
-      scale[place] = shared.value_spread[dim] * scales().factor[codes[dim]];
-      zero[place] = shared.value_mean[dim] +
-                    shared.value_spread[dim] / kValueUnits *
-                        static_cast<float>(static_cast<int8_t>(codes[head_dim_ + dim]));
-    }
-    kernels::decode_lines_by_place(bits_, part, scale, zero, period_, head_dim_, values);
     for (int64_t i = 0; number == 0 && i < kSinks * head_dim_; ++i) {
       values[i] = core::float_from_half(shared.sink_value[i]);
     }
   }
 
+  void query_to_basis(const std::byte* side,
+                      int64_t kv_head,
+                      int64_t rows,
+                      const float* query,
+                      float* result) const override {
+    const HeadSide shared(side, head_dim_, kv_head);
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t line = 0; line < head_dim_; ++line) {
+        result[row * head_dim_ + line] = query[row * head_dim_ + shared.key_channel[line]];
+      }
+    }
+  }
+  void keys_from_basis(const std::byte* side,
+                       int64_t kv_head,
+                       const float* coded,
+                       float* keys) const override {
+    const HeadSide shared(side, head_dim_, kv_head);
+    for (int64_t line = 0; line < head_dim_; ++line) {
+      std::copy_n(
+          coded + line * kPageTokens, kPageTokens, keys + shared.key_channel[line] * kPageTokens);
+    }
+  }
+  // [10 §2.8 step 6]: attention reads codes and brings its sums back, once a block [10 §2.5].
   void values_from_basis(const std::byte* /*side*/,
                          int64_t /*kv_head*/,
                          int64_t rows,
@@ -353,7 +355,47 @@ class PlusCodec : public kernels::PageCodec {
     }
   }
 
+ protected:
+  void find_lines(const std::byte* page,
+                  const std::byte* side,
+                  int64_t kv_head,
+                  PagePart which,
+                  kernels::CodedPart& part) const override {
+    const HeadSide shared(side, head_dim_, kv_head);
+    part.lines = address(page, kv_head, which);
+    if (which == PagePart::kKey) {
+      part.by_line = true;
+      part.num_runs = 0;
+      for (int64_t group = 0; group < kMostGroups && shared.group[group].bits > 0; ++group) {
+        part.runs[static_cast<size_t>(part.num_runs++)] = {shared.group[group].bits,
+                                                           shared.group[group].count_minus_one + 1};
+      }
+      read_scales(part.lines + 4 * key_bits_, shared.key_spread, shared.key_unit, nullptr, part);
+    } else {
+      part.by_line = false;
+      part.num_runs = 1;
+      part.runs[0] = {bits_, value_lines_};
+      read_scales(part.lines + value_lines_ * line_bytes(bits_),
+                  shared.value_spread,
+                  shared.value_unit,
+                  shared.value_mean,
+                  part);
+    }
+  }
+
  private:
+  // `codes` are the channels' scales, then their zeros.
+  void read_scales(const std::byte* codes,
+                   const float* spread,
+                   const float* unit,
+                   const float* mean,
+                   kernels::CodedPart& part) const {
+    const auto* scales = reinterpret_cast<const uint8_t*>(codes);
+    const auto* zeros = reinterpret_cast<const int8_t*>(codes) + head_dim_;
+    kernels::scales_from_bytes(scales, spread, head_dim_, part.scale);
+    kernels::zeros_from_bytes(zeros, unit, mean, head_dim_, part.zero);
+  }
+
   // Keys keep the model's channels. A channel's error weighs with its spread within a page and with
   // the energy of its rotary pair, which queries share.
   void make_key_side(std::span<const float> keys, const HeadSide& shared) const {
@@ -425,7 +467,7 @@ class PlusCodec : public kernels::PageCodec {
   void encode_values(const std::vector<float>& values,
                      const HeadSide& shared,
                      std::byte* part) const {
-    std::byte* codes_of_channels = part + head_dim_ * line_bytes(bits_);
+    std::byte* codes_of_channels = part + value_lines_ * line_bytes(bits_);
     std::vector<uint8_t> all(values.size());
     for (int64_t dim = 0; dim < head_dim_; ++dim) {
       float numbers[kLineCodes];
@@ -434,21 +476,15 @@ class PlusCodec : public kernels::PageCodec {
             values[static_cast<size_t>(token * head_dim_ + dim)] - shared.value_mean[dim];
       }
       uint8_t codes[kLineCodes];
-      const Line result = encode_numbers(numbers,
-                                         bits_,
-                                         shared.value_spread[dim],
-                                         shared.value_spread[dim] / kValueUnits,
-                                         bits_ < 4,
-                                         codes);
+      const Line result = encode_numbers(
+          numbers, bits_, shared.value_spread[dim], shared.value_unit[dim], bits_ < 4, codes);
       for (int64_t token = 0; token < kPageTokens; ++token) {
         all[static_cast<size_t>(token * head_dim_ + dim)] = codes[token];
       }
       codes_of_channels[dim] = static_cast<std::byte>(result.scale);
       codes_of_channels[head_dim_ + dim] = static_cast<std::byte>(result.zero);
     }
-    for (int64_t line = 0; line < head_dim_; ++line) {
-      kernels::pack_line(bits_, all.data() + line * kLineCodes, part + line * line_bytes(bits_));
-    }
+    kernels::pack_value_lines(bits_, all.data(), head_dim_, part);
   }
 
   int64_t kv_heads_;
@@ -456,8 +492,8 @@ class PlusCodec : public kernels::PageCodec {
   int64_t bits_;
   int64_t key_bits_;   // of all channels together
   int64_t key_bytes_;  // of a head's part of a page
+  int64_t value_lines_;
   int64_t value_bytes_;
-  int64_t period_;  // lines of values after which channels are at the same places again
 };
 
 }  // namespace

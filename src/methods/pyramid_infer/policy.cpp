@@ -194,14 +194,13 @@ class PyramidPolicy : public kv::KvPolicy {
     const auto block = static_cast<double>(schedule_.block);
     double share = 0;
     if (schedule_.answer_decay < 0) {
-      // Our preset: as much as the layer kept of the prompt.
+      // Our preset: what the layer keeps of such a prompt. Short ones are hardly cut, so their own
+      // share would say little.
       const int64_t prompt = std::max<int64_t>(state.prompt, kNominalPrompt);
       Schedule schedule = schedule_;
-      schedule.decay =
-          state.prompt > 0
-              ? state.decay
-              : solve_decay(
-                    schedule_, options_.keep > 0 ? options_.keep : 1, prompt, view.num_slots());
+      if (options_.keep > 0) {
+        schedule.decay = solve_decay(schedule_, options_.keep, prompt, view.num_slots());
+      }
       const auto lengths = layer_lengths(schedule, prompt, view.num_slots());
       share = static_cast<double>(lengths[static_cast<size_t>(view.slot())]) /
               static_cast<double>(prompt);

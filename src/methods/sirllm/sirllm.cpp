@@ -12,7 +12,8 @@
 namespace adze::methods::sirllm {
 namespace {
 
-// Where an answer outgrows what was reserved, room is made for so many tokens at a time.
+// Where an answer outgrows what was reserved, room is made for so many tokens at a time, or for a
+// quarter of the cache.
 constexpr int64_t kAnswerBlock = 32;
 // A probability that underflows would be remembered for ever.
 constexpr float kMostSurprisal = 50;
@@ -20,11 +21,18 @@ constexpr float kMostSurprisal = 50;
 class State : public kv::PolicyState {
  public:
   std::unique_ptr<kv::PolicyState> fork() const override { return std::make_unique<State>(*this); }
-  void truncate(int64_t tokens) override { surprisals.resize(static_cast<size_t>(tokens)); }
+  void truncate(int64_t tokens) override {
+    surprisals.resize(static_cast<size_t>(tokens));
+    turn_and_answer_end = -1;
+  }
   void save(core::StateWriter& writer) const override {
     writer.list(std::span<const float>(surprisals));
+    writer.value(turn_and_answer_end);
   }
-  void load(core::StateReader& reader) override { surprisals = reader.list<float>(); }
+  void load(core::StateReader& reader) override {
+    surprisals = reader.list<float>();
+    turn_and_answer_end = reader.value<int64_t>();
+  }
   bool fits(std::span<const int64_t> lengths, int64_t /*tokens*/) const override {
     return std::all_of(lengths.begin(), lengths.end(), [this](int64_t length) {
       return length == static_cast<int64_t>(surprisals.size());
@@ -33,6 +41,9 @@ class State : public kv::PolicyState {
   int64_t bytes() const override { return static_cast<int64_t>(surprisals.size() * sizeof(float)); }
 
   std::vector<float> surprisals;  // of the cached tokens, decayed
+  // Tokens seen when the turn and its whole answer are in: a cache that is full there may stay so.
+  // -1: the answer may not fit.
+  int64_t turn_and_answer_end = -1;
 };
 
 State& own(kv::PolicyState& state) {
@@ -75,8 +86,12 @@ class SirLlmPolicy : public kv::KvPolicy {
     // [12 §2.3 step 1] and [12 §2.3 step 5]: room for the turn and, up to a quarter of the cache,
     // for its answer.
     const Capacity now = capacity(place.tokens);
-    const int64_t wanted = incoming + std::min(reserved, now.tokens / 4);
-    auto columns = evict(own(state), now, std::min(wanted, now.tokens - now.sinks - 1));
+    const int64_t granted = std::min(reserved, now.tokens / 4);
+    auto columns = evict(own(state), now, std::min(incoming + granted, now.tokens - now.sinks - 1));
+    const auto cached = static_cast<int64_t>(own(state).surprisals.size());
+    own(state).turn_and_answer_end = reserved == 0 || cached + incoming + reserved <= now.tokens
+                                         ? place.tokens + incoming + reserved
+                                         : -1;
     // [12 §2.3 step 2]: fades after the eviction, whether or not there was one.
     for (float& surprisal : own(state).surprisals) {
       surprisal *= static_cast<float>(options_.decay);
@@ -93,14 +108,16 @@ class SirLlmPolicy : public kv::KvPolicy {
     }
   }
   // [12 §2.4 step 1]: a turn that does not fit comes in blocks, which fade nothing.
-  bool cuts(const kv::PolicyState& /*state*/, const kv::Place& place) const override {
-    return place.cached >= capacity(place.tokens).tokens;
+  bool cuts(const kv::PolicyState& state, const kv::Place& place) const override {
+    return place.cached >= capacity(place.tokens).tokens &&
+           place.tokens != static_cast<const State&>(state).turn_and_answer_end;
   }
   std::optional<kv::Columns> columns(kv::PolicyState& state,
                                      const kv::Place& place,
                                      kv::SlotView& view) const override {
     const Capacity now = capacity(place.tokens);
-    const int64_t left = place.in_prompt() ? place.turn_end - place.tokens : kAnswerBlock;
+    const int64_t block = std::min(kAnswerBlock, now.tokens / 4);
+    const int64_t left = place.in_prompt() ? place.turn_end - place.tokens : block;
     // All slots lose the same tokens; the surprisals go with those of the last one.
     State copy = own(state);
     auto columns = evict(copy, now, std::clamp<int64_t>(left, 1, now.tokens - now.sinks - 1));

@@ -100,6 +100,23 @@ TEST(SirLlm, DecaysOncePerTurnAfterEvicting) {
   EXPECT_FLOAT_EQ(left[9], 1.6F);
 }
 
+// A cache that a turn and its answer fill exactly is full, not too full; an answer that outgrows
+// its room gets more of it.
+TEST(SirLlm, AFullCacheStaysFullUntilSomethingFollows) {
+  const kv::KvPolicyPtr policy =
+      make_policy({.tokens = 24, .sinks = 4, .recent = 0, .decay = 1, .keep = 1});
+  const auto full_at = [&](int64_t incoming, int64_t reserved, int64_t tokens) {
+    const auto state = policy->new_state();
+    policy->begin_turn(*state, {}, incoming, reserved);
+    return policy->cuts(*state, {.tokens = tokens, .cached = 24, .turn_end = incoming});
+  };
+  EXPECT_FALSE(full_at(24, 0, 24));  // nothing follows
+  EXPECT_FALSE(full_at(18, 6, 24));
+  EXPECT_TRUE(full_at(18, 60, 24));  // of which 6 were reserved
+  EXPECT_TRUE(full_at(40, 0, 24));   // the turn itself goes on
+  EXPECT_TRUE(full_at(18, 6, 30));
+}
+
 TEST(SirLlm, RefusesWhatCannotBe) {
   for (const SirLlmOptions& options : {SirLlmOptions{.tokens = 8},
                                        SirLlmOptions{.tokens = 16, .sinks = 12},

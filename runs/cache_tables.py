@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""The tables of the cache methods' READMEs: perplexity, agreement and needles of SmolLM2-135M on WikiText-2.
+
+  runs/cache_tables.py [--tables stores policies combined] [--context 2048] [--chunks 8] [--threads N]
+
+One `adze cache-lab` a row; each finished row is kept in runs/records/cache_tables.json, and a row that is there
+for this context, number of windows and text is not measured again. Bytes are shares of the full cache in f16.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ADZE = os.environ.get("ADZE", ROOT / "build/adze")
+TEXT = pathlib.Path(os.environ.get("ADZE_SHARED", ROOT.parent / "shared")) / "data/text/wikitext2-test.txt"
+RECORD = ROOT / "runs/records/cache_tables.json"
+FULL = ("full", "f16", 1)
+SHARE = 0.46  # of the tokens: the ratio that PyramidInfer's paper reports
+TABLES = {
+    "stores": [("full", store, 1) for store in (
+        "f16", "int8", "int4", "kivi:bits=4", "kivi:bits=2", "deco:bits=8", "deco:bits=4", "deco:bits=3", "deco:bits=2",
+        "deco:bits=4,form=a", "deco:bits=4,form=b")],
+    "policies": [FULL, *((policy, "f16", SHARE) for policy in (
+        "pyramid:recent-ratio=0.1", "window", "h2o", "snapkv", "pyramidkv", "tova", "knorm", "keydiff"))],
+    "combined": [FULL],
+}
+
+
+def measure(cell, options, measures):
+    policy, store, budget = cell
+    command = [ADZE, "cache-lab", "--file", TEXT, "--policies", policy, "--stores", store, "--budgets", budget,
+               "--context", options.context, "--chunks", options.chunks, "--measures", *measures,
+               "--threads", options.threads, "--json"]
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    if done.returncode != 0:
+        sys.exit(f"cache_tables: failed: {' '.join(map(str, command))}")
+    return json.loads(done.stdout.splitlines()[-1])["rows"][0]
+
+
+def key(cell, options):
+    return f"{' '.join(map(str, cell))} | {options.context} x {options.chunks}"
+
+
+def shown(rows, full):
+    lines = ["| policy | store | budget | perplexity | worse by | top-1 | KL | needles | bytes a token | of f16 |",
+             "|---|---|---|---|---|---|---|---|---|---|"]
+    for (policy, store, budget), row in rows:
+        if row["skipped"]:
+            lines.append(f"| {policy} | {store} | {budget} | {row['skipped']} |")
+            continue
+        lines.append(
+            f"| {policy} | {store} | {budget} | {row['perplexity']:.3f} | "
+            f"{100 * (row['perplexity'] / full['perplexity'] - 1):+.2f} % | {100 * row['top1_agreement']:.1f} % | "
+            f"{row['kl']:.4f} | {100 * row['needle_recall']:.0f} % | {row['cache_bytes_per_token']:,.0f} | "
+            f"{100 * row['cache_bytes_per_token'] / full['cache_bytes_per_token']:.1f} % |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
+    parser.add_argument("--context", type=int, default=2048)
+    parser.add_argument("--chunks", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--seconds", type=float, help="begin no row after that time")
+    options = parser.parse_args()
+    if not TEXT.exists():
+        sys.exit(f"cache_tables: {TEXT} is not here")
+    known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    start = time.monotonic()
+    for name in options.tables:
+        for number, cell in enumerate(TABLES[name]):
+            if key(cell, options) in known:
+                continue
+            if options.seconds and time.monotonic() - start > options.seconds:
+                sys.exit(f"cache_tables: stopped before {key(cell, options)}; call again to go on")
+            row = measure(cell, options, ["perplexity", "agreement", "needle"])
+            known[key(cell, options)] = row
+            RECORD.parent.mkdir(exist_ok=True)
+            RECORD.write_text(json.dumps(known, indent=1) + "\n")
+            print(f"{name} {number + 1} of {len(TABLES[name])}, {time.monotonic() - start:.0f} s: "
+                  f"{key(cell, options)}: perplexity {row['perplexity']}", file=sys.stderr, flush=True)
+        full = known[key(FULL, options)]
+        print(f"\n{name}, {options.chunks} windows of {options.context} tokens\n")
+        print(shown([(cell, known[key(cell, options)]) for cell in TABLES[name]], full))
+
+
+if __name__ == "__main__":
+    main()

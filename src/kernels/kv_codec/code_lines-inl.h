@@ -1,0 +1,274 @@
+// Codes as vectors of floats, and rows times lines of codes. Include after
+// <hwy/foreach_target.h>.
+
+#if defined(ADZE_KERNELS_CODE_LINES_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef ADZE_KERNELS_CODE_LINES_INL_H
+#undef ADZE_KERNELS_CODE_LINES_INL_H
+#else
+#define ADZE_KERNELS_CODE_LINES_INL_H
+#endif
+
+#include <algorithm>
+#include <array>
+#include <type_traits>
+
+#include "core/check.h"
+#include "kernels/kv_codec/code_lines.h"
+#include "kernels/vectors-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace adze::kernels::HWY_NAMESPACE {
+
+constexpr int kLineVectors = static_cast<int>(kLineCodes) / kLanes;
+constexpr int kHalfLine = kLineVectors / 2;
+
+template <class Body>
+HWY_INLINE void with_bits(int64_t bits, Body&& body) {
+  switch (bits) {
+    case 2:
+      return body(std::integral_constant<int, 2>());
+    case 3:
+      return body(std::integral_constant<int, 3>());
+    case 4:
+      return body(std::integral_constant<int, 4>());
+    case 5:
+      return body(std::integral_constant<int, 5>());
+    case 6:
+      return body(std::integral_constant<int, 6>());
+    case 8:
+      return body(std::integral_constant<int, 8>());
+    default:
+      core::check(false, "2, 3, 4, 5, 6 or 8 bits, got ", bits);
+  }
+}
+
+#if HWY_MAX_BYTES >= 32
+
+using EightWords = hn::CappedTag<uint32_t, 8>;
+
+// The 4 * kBits bits of each lane, above them whatever follows.
+template <int kBits>
+HWY_INLINE hn::Vec<EightWords> line_words(const std::byte* line) {
+  const EightWords words;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(line);
+  if constexpr (kBits == 8) {
+    return hn::LoadU(words, reinterpret_cast<const uint32_t*>(line));
+  } else if constexpr (kBits == 4) {
+    const hn::Rebind<uint16_t, EightWords> halves;
+    return hn::PromoteTo(words, hn::LoadU(halves, reinterpret_cast<const uint16_t*>(line)));
+  } else if constexpr (kBits == 2) {
+    const hn::Rebind<uint8_t, EightWords> quarters;
+    return hn::PromoteTo(words, hn::LoadU(quarters, bytes));
+  } else {
+    // Lanes 0 .. 3 are in the first 2 * kBits bytes, 4 .. 7 in the others; a shuffle brings each
+    // lane its bytes, and of an odd width every second lane begins in the middle of one.
+    const hn::Repartition<uint8_t, EightWords> d;
+    const hn::Half<decltype(d)> half;
+    constexpr int kSkip = kBits == 3 ? 0 : 4 * kBits - 16;  // never reads before the line
+    hn::Vec<decltype(d)> source;
+    if constexpr (kSkip == 0) {
+      source = hn::LoadDup128(d, bytes);
+    } else {
+      source = hn::Combine(d, hn::LoadU(half, bytes + kSkip), hn::LoadU(half, bytes));
+    }
+    alignas(32) static constexpr auto kPlaces = [] {
+      std::array<uint8_t, 32> places{};
+      for (int i = 0; i < 8; ++i) {
+        for (int byte = 0; byte < 4; ++byte) {
+          const int first = 4 * kBits * i / 8 - (i < 4 ? 0 : kSkip);
+          places[static_cast<size_t>(4 * i + byte)] =
+              static_cast<uint8_t>(byte < 3 ? first + byte : 0x80);
+        }
+      }
+      return places;
+    }();
+    const auto gathered = hn::TableLookupBytes(source, hn::Load(d, hidden(kPlaces.data())));
+    if constexpr (kBits % 2 == 0) {
+      return hn::BitCast(words, gathered);
+    } else {
+      alignas(32) static constexpr uint32_t kShifts[8] = {0, 4, 0, 4, 0, 4, 0, 4};
+      return hn::Shr(hn::BitCast(words, gathered), hn::Load(words, hidden(kShifts)));
+    }
+  }
+}
+
+// Half of a line's codes: its first vectors, or the others.
+#if HWY_MAX_BYTES == 64
+
+template <int kBits, bool second>
+HWY_INLINE void half_line(const hn::Vec<EightWords> words, Vector (&codes)[kHalfLine]) {
+  const hn::RebindToUnsigned<Floats> wide;
+  alignas(64) static constexpr auto kShifts = [] {
+    std::array<uint32_t, 16> shifts{};
+    for (size_t lane = 0; lane < 16; ++lane) {
+      shifts[lane] = static_cast<uint32_t>(((second ? 2 : 0) + lane / 8) * kBits);
+    }
+    return shifts;
+  }();
+  const auto both = hn::Combine(wide, words, words);
+  const auto code =
+      hn::And(hn::Shr(both, hn::Load(wide, kShifts.data())), hn::Set(wide, (1U << kBits) - 1));
+  codes[0] = hn::ConvertTo(kFloats, hn::BitCast(hn::RebindToSigned<Floats>(), code));
+}
+
+#else
+
+// Bits [kShift, kShift + kBits) of each word, by two shifts: a mask would take a register.
+template <int kBits, int kShift>
+HWY_INLINE Vector bits_as_float(const hn::Vec<EightWords> words) {
+  const auto code = hn::ShiftRight<32 - kBits>(hn::ShiftLeft<32 - kBits - kShift>(words));
+  return hn::ConvertTo(kFloats, hn::BitCast(hn::RebindToSigned<Floats>(), code));
+}
+
+template <int kBits, bool second>
+HWY_INLINE void half_line(const hn::Vec<EightWords> words, Vector (&codes)[kHalfLine]) {
+  constexpr int kFirst = second ? 2 : 0;
+  codes[0] = bits_as_float<kBits, kFirst * kBits>(words);
+  codes[1] = bits_as_float<kBits, (kFirst + 1) * kBits>(words);
+}
+
+#endif
+
+#else  // vectors of fewer lanes: correct, slow
+
+template <int kBits>
+HWY_INLINE std::array<float, kLineCodes> line_words(const std::byte* line) {
+  uint8_t codes[kLineCodes];
+  unpack_line(kBits, line, codes);
+  std::array<float, kLineCodes> words;
+  std::copy_n(codes, kLineCodes, words.begin());
+  return words;
+}
+template <int kBits, bool second>
+HWY_INLINE void half_line(const std::array<float, kLineCodes>& words, Vector (&codes)[kHalfLine]) {
+  for (int v = 0; v < kHalfLine; ++v) {
+    codes[v] = hn::LoadU(kFloats, words.data() + ((second ? kHalfLine : 0) + v) * kLanes);
+  }
+}
+
+#endif
+
+// Calls body(first place, codes) for the vectors of a line.
+template <int kBits, class Body>
+HWY_INLINE void for_line(const std::byte* line, Body&& body) {
+  const auto words = line_words<kBits>(line);
+  Vector codes[kHalfLine];
+  half_line<kBits, false>(words, codes);
+  for (int v = 0; v < kHalfLine; ++v) {
+    body(v * kLanes, codes[v]);
+  }
+  half_line<kBits, true>(words, codes);
+  for (int v = 0; v < kHalfLine; ++v) {
+    body((kHalfLine + v) * kLanes, codes[v]);
+  }
+}
+
+// sums [kRows, 32] (+)= a [kRows, count] times the codes of `count` lines, summed in rising order.
+template <int kBits, int kRows>
+HWY_INLINE void multiply_run(const std::byte* HWY_RESTRICT lines,
+                             int64_t count,
+                             const float* HWY_RESTRICT a,
+                             int64_t a_stride,
+                             bool resume,
+                             float* HWY_RESTRICT sums,
+                             int64_t sums_stride) {
+  Vector totals[kRows][kLineVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kLineVectors; ++v) {
+      totals[r][v] =
+          resume ? hn::LoadU(kFloats, sums + r * sums_stride + v * kLanes) : hn::Zero(kFloats);
+    }
+  }
+  // Three rows' sums take 12 of AVX2's 16 registers. The codes of half a line, its words and one
+  // factor are all that fits beside them; so the second half loads its factors again.
+  const auto add = [&](auto second, const auto& words, const float* factors) HWY_ATTR {
+    constexpr int kFirst = second.value ? kHalfLine : 0;
+    Vector codes[kHalfLine];
+    half_line<kBits, second.value>(words, codes);
+    for (int r = 0; r < kRows; ++r) {
+      const Vector factor = hn::Set(kFloats, factors[r * a_stride]);
+      for (int v = 0; v < kHalfLine; ++v) {
+        totals[r][kFirst + v] = hn::MulAdd(factor, codes[v], totals[r][kFirst + v]);
+      }
+    }
+  };
+  for (int64_t line = 0; line < count; ++line) {
+    const auto words = line_words<kBits>(lines + line * line_bytes(kBits));
+    add(std::false_type(), words, a + line);
+    add(std::true_type(), words, hidden(a + line));
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kLineVectors; ++v) {
+      hn::StoreU(totals[r][v], kFloats, sums + r * sums_stride + v * kLanes);
+    }
+  }
+}
+
+// Calls body(width, first line, their bytes, count) for each run within lines [first, first +
+// count) of a part.
+template <class Body>
+HWY_INLINE void for_runs(const CodedPart& part, int64_t first, int64_t count, Body&& body) {
+  const std::byte* lines = part.lines;
+  int64_t line = 0;  // of the run's beginning
+  for (int64_t i = 0; i < part.num_runs && line < first + count; ++i) {
+    const auto [bits, length] = part.runs[static_cast<size_t>(i)];
+    const int64_t begin = line > first ? line : first;
+    const int64_t end = line + length < first + count ? line + length : first + count;
+    if (begin < end) {
+      with_bits(bits, [&](auto width) HWY_ATTR {
+        body(width, begin, lines + (begin - line) * line_bytes(width.value), end - begin);
+      });
+    }
+    lines += length * line_bytes(bits);
+    line += length;
+  }
+}
+
+// Codes [count, 32] of lines [first, first + count) as floats.
+HWY_INLINE void line_tile(const CodedPart& part, int64_t first, int64_t count, float* tile) {
+  for_runs(part,
+           first,
+           count,
+           [&](auto width, int64_t begin, const std::byte* lines, int64_t length) HWY_ATTR {
+             for (int64_t line = 0; line < length; ++line) {
+               float* target = tile + (begin - first + line) * kLineCodes;
+               for_line<width.value>(lines + line * line_bytes(width.value),
+                                     [&](int place, const Vector codes)
+                                         HWY_ATTR { hn::StoreU(codes, kFloats, target + place); });
+             }
+           });
+}
+
+// sums [rows, 32] = a [rows, count] times the codes of lines [first, first + count); up to 3 rows,
+// whose sums stay in registers. The bits are those of line_tile's floats multiplied.
+HWY_INLINE void multiply_codes(const CodedPart& part,
+                               int64_t first,
+                               int64_t count,
+                               int64_t rows,
+                               const float* a,
+                               int64_t a_stride,
+                               float* sums,
+                               int64_t sums_stride) {
+  const auto run = [&](auto all_rows) HWY_ATTR {
+    for_runs(part,
+             first,
+             count,
+             [&](auto width, int64_t begin, const std::byte* lines, int64_t length) HWY_ATTR {
+               multiply_run<width.value, all_rows.value>(
+                   lines, length, a + begin - first, a_stride, begin > first, sums, sums_stride);
+             });
+  };
+  switch (rows) {
+    case 1:
+      return run(std::integral_constant<int, 1>());
+    case 2:
+      return run(std::integral_constant<int, 2>());
+    default:
+      return run(std::integral_constant<int, 3>());
+  }
+}
+
+}  // namespace adze::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,45 @@
+#include "train/packed_attention.h"
+
+#include <utility>
+
+#include "tensor/attention.h"
+
+namespace adze::train {
+
+PackedAttention::PackedAttention(const model::ModelSpec& spec,
+                                 const kv::Rotation& rotation,
+                                 std::vector<int64_t> sequence_starts)
+    : spec_(spec),
+      rotation_(rotation),
+      sequence_starts_(std::move(sequence_starts)),
+      key_values_(static_cast<size_t>(spec.num_layers)) {
+  for (size_t i = 0; i + 1 < sequence_starts_.size(); ++i) {
+    for (int64_t row = sequence_starts_[i]; row < sequence_starts_[i + 1]; ++row) {
+      positions_.push_back(row - sequence_starts_[i]);
+    }
+  }
+}
+
+at::Tensor PackedAttention::attend(int64_t layer,
+                                   const at::Tensor& query,
+                                   const at::Tensor& key,
+                                   const at::Tensor& value) {
+  const auto source = static_cast<size_t>(spec_.kv_source[static_cast<size_t>(layer)]);
+  const kernels::RopeTable* table = rotation_.table(layer);
+  if (spec_.owns_kv(layer)) {
+    key_values_[source] = {tensor::rotate(key, table, positions_), value};
+  }
+  return tensor::packed_attention(tensor::rotate(query, table, positions_),
+                                  key_values_[source].key,
+                                  key_values_[source].value,
+                                  sequence_starts_,
+                                  {.heads = spec_.heads,
+                                   .kv_heads = spec_.kv_heads,
+                                   .head_dim = spec_.head_dim,
+                                   .scale = spec_.score_scale(),
+                                   .softcap = spec_.attention_softcap,
+                                   .window = spec_.window(layer),
+                                   .causal = spec_.causal});
+}
+
+}  // namespace adze::train
