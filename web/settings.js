@@ -54,6 +54,7 @@ export class Settings {
     this.onchange = onchange;
     this.values = {cache: {}, ...this.read()};  // name -> text; cache: {kv_policy: {name, options}}
     this.options = {kv_policy: [], kv_store: []};
+    this.defaults = {};
     this.build();
   }
 
@@ -135,9 +136,10 @@ export class Settings {
   }
 
   // From GET /v1/cache-options.
-  offerCache({policies = [], stores = [], lab = null}) {
+  offerCache({policies = [], stores = [], defaults = {}, lab = null}) {
     document.getElementById("lab-link").hidden = !lab;
     this.options = {kv_policy: policies, kv_store: stores};
+    this.defaults = defaults;
     this.buildCache();
     this.onchange();
   }
@@ -151,7 +153,7 @@ export class Settings {
     const chosen = (this.values.cache[name] ??= {name: "", options: {}});
     const id = `setting-${name}`;
     const select = element("select", {id, "aria-describedby": `${id}-hint`},
-      element("option", {value: ""}, "the server's default"),
+      element("option", {value: ""}, ["the server's default", this.defaults[name]].filter(Boolean).join(": ")),
       ...this.options[name].map((option) => element("option", {value: option.name}, option.name)));
     select.value = chosen.name;
     if (select.selectedIndex < 0) {  // a choice that this server does not know

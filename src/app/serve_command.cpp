@@ -18,6 +18,7 @@
 #include "core/mapped_file.h"
 #include "data/model_store.h"
 #include "eval/cache_lab_page.h"
+#include "kv/cache_registry.h"
 #include "serve/server.h"
 
 namespace adze::app {
@@ -37,6 +38,8 @@ struct ServeOptions {
   int64_t max_queue = 1024;
   int64_t step_rows = 256;
   int64_t context = 0;
+  std::string kv_store = infer::CacheChoice().store;
+  std::string kv_policy = infer::CacheChoice().policy;
   std::optional<double> cache_gib;
   std::optional<double> swap_gib;
   int64_t max_sessions = serve::SessionLimits().most;
@@ -66,6 +69,12 @@ struct ServeOptions {
     visit("max-queue", self.max_queue, "requests that wait; more get 429");
     visit("step-rows", self.step_rows, "prompt tokens a step, 32 to 65536");
     visit("context", self.context, "longest text in tokens; 0 takes the model's trained context");
+    visit("kv-store",
+          self.kv_store,
+          "storage format of the cache where a request names none, NAME[:key=value,...]");
+    visit("kv-policy",
+          self.kv_policy,
+          "which tokens the cache keeps where a request names none, NAME[:key=value,...]");
     visit("cache-gib",
           self.cache_gib,
           "cache of each model; without it a quarter of the memory, divided among the models");
@@ -128,6 +137,8 @@ void ServeOptions::validate() const {
           log_format,
           "text, json or none");
   require(!model.empty(), "model", "none", "at least one model");
+  kv::check_store(kv_store);
+  kv::make_policy(kv_policy);
 }
 
 // Raises the process' limit of open files as far as it goes; returns how many connections it
@@ -291,6 +302,8 @@ int serve(const std::vector<std::string>& arguments) {
                             ? bytes_of(*options.cache_gib)
                             : quarter_of_memory() / static_cast<int64_t>(models.size());
   hosting.memory_bytes = bytes_of(options.memory_gib);
+  hosting.cache.store = options.kv_store;
+  hosting.cache.policy = options.kv_policy;
 
   serve::Server server(server_options, std::move(models), std::move(adapters), hosting);
   server.load_first();

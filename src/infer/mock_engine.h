@@ -142,6 +142,7 @@ class MockEngine : public StepEngine {
 
   std::unique_ptr<CachedText> open(const CacheChoice& choice,
                                    std::span<const int32_t> tokens,
+                                   int64_t /*reserved*/,
                                    bool reuses) override {
     auto text = std::make_unique<Text>(*this, choice);
     if (!reuses) {

@@ -133,6 +133,11 @@ bool ModelEngine::evicts(const CacheChoice& choice) const {
   return policy->endless();
 }
 
+void ModelEngine::check(const CacheChoice& choice) const {
+  kv::make_store(choice.store, models_.front()->spec);
+  evicts(choice);
+}
+
 CacheChoice ModelEngine::spelt_out(CacheChoice choice) const {
   choice.store = kv::make_store(choice.store, models_.front()->spec)->name();
   choice.policy = kv::make_policy(choice.policy)->name();
@@ -201,10 +206,11 @@ std::string ModelEngine::prefix_key(const CacheChoice& choice, const kv::Sequenc
 
 std::unique_ptr<CachedText> ModelEngine::open(const CacheChoice& choice,
                                               std::span<const int32_t> tokens,
+                                              int64_t reserved,
                                               bool reuses) {
   auto text = new_text(choice);
   kv::Sequence& sequence = text->sequence();
-  sequence.begin_turn(static_cast<int64_t>(tokens.size()), 0);
+  sequence.begin_turn(static_cast<int64_t>(tokens.size()), reserved);
   if (!reuses || sequence.policy().needs().every_row()) {
     return text;  // what a policy has to know of every row comes with computing it
   }

@@ -301,7 +301,7 @@ void Scheduler::open_text(Sample& sample) {
   } else if (!sample.text) {
     // Whoever wants the prompt's probabilities has to compute them.
     sample.job->prompt.logprobs.clear();  // of a prompt that made room half-way
-    sample.text = engine_.open(choice, sample.tokens, !sample.scores_prompt());
+    sample.text = engine_.open(choice, sample.tokens, request.max_tokens, !sample.scores_prompt());
   }
 }
 

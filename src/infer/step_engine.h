@@ -80,10 +80,12 @@ class StepEngine {
     return std::nullopt;
   }
 
-  // A text whose prompt is `tokens`. It begins with as many of them as other texts of this choice
-  // have left in the cache, at most all but the last one; with none where `reuses` is false.
+  // A text whose prompt is `tokens`, before an answer of up to `reserved`. It begins with as many
+  // of them as other texts of this choice have left in the cache, at most all but the last one;
+  // with none where `reuses` is false.
   virtual std::unique_ptr<CachedText> open(const CacheChoice& choice,
                                            std::span<const int32_t> tokens,
+                                           int64_t reserved,
                                            bool reuses) = 0;
   virtual std::unique_ptr<CachedText> load(const CacheChoice& choice,
                                            core::StateReader& reader) = 0;

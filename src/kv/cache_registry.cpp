@@ -127,4 +127,12 @@ KvPolicyPtr make_policy(std::string_view text) {
   return entry->make(values);
 }
 
+void check_store(std::string_view text) {
+  // Keys are judged by themselves; a store may want channels in groups of up to 64.
+  model::ModelSpec any;
+  any.heads = any.kv_heads = 1;
+  any.head_dim = 64;
+  make_store(text, any);
+}
+
 }  // namespace adze::kv

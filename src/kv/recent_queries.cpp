@@ -107,6 +107,8 @@ void RecentQueries::load(core::StateReader& reader, PagePool& pool) {
     const auto raw = reader.bytes(static_cast<uint64_t>(bytes));
     loaded.page_ = pool.allocate(bytes);
     std::copy(raw.begin(), raw.end(), loaded.page_.data());
+  } else if (loaded.held_ > 0) {
+    throw core::error("state", "{}: expected a ring of rows, got none", reader.source());
   }
   *this = std::move(loaded);
 }

@@ -12,6 +12,8 @@ namespace adze::kv {
 namespace {
 
 constexpr std::string_view kFormat = "adze sequence 3";
+// Of a text that has dropped some: positions are 32 bits wide, and it may grow.
+constexpr int64_t kMostTokens = int64_t{1} << 30;
 
 void save_pages(core::StateWriter& writer, const std::vector<PageRef>& pages) {
   writer.value(static_cast<uint64_t>(pages.size()));
@@ -121,7 +123,8 @@ class SequenceSlotView : public SlotView {
   std::vector<float> recent_attention(int64_t window, std::span<const float> weights) override {
     std::vector<float> largest;
     for (const int64_t layer : readers()) {
-      const QueryRows rows = sequence_.queries(layer).last(window);
+      // Damaged saves may hold rows of more tokens than there are.
+      const QueryRows rows = sequence_.queries(layer).last(std::min(window, length()));
       const size_t count = rows.back.size();
       core::check(weights.empty() || weights.size() >= count, "a weight for each row");
       std::vector<int32_t> end_ranks;
@@ -420,11 +423,10 @@ void Sequence::load(core::StateReader& reader) {
   std::vector<int64_t> lengths;
   for (SlotPages& slot : loaded.slots_) {
     load_slot(reader, *pool_, *store_, slot);
-    // Positions are 32 bits wide; a policy that drops nothing holds every token it has seen.
-    const bool dropped = policy_->evicts() && loaded.num_tokens_ <= INT32_MAX;
-    const bool some = slot.length > 0 || loaded.num_tokens_ == 0;  // no cut leaves none
-    if (!some || slot.length > loaded.num_tokens_ ||
-        (slot.length != loaded.num_tokens_ && !dropped)) {
+    const bool all = slot.length == loaded.num_tokens_ && slot.positions.empty();
+    const bool some = slot.length > 0 && slot.length <= loaded.num_tokens_ && policy_->evicts() &&
+                      loaded.num_tokens_ <= kMostTokens;
+    if (!all && !some) {
       throw core::error("state",
                         "{}: expected {} of {} tokens in a slot, got {}",
                         reader.source(),

@@ -89,7 +89,7 @@ std::optional<infer::Clock::time_point> answer_deadline(const std::optional<doub
 infer::CacheChoice cache_choice(const CompletionRequest& request,
                                 const NamedModel& named,
                                 const std::string& tenant) {
-  infer::CacheChoice choice;
+  infer::CacheChoice choice = named.model->default_cache();
   if (!request.kv_store.empty()) {
     choice.store = request.kv_store;
   }

@@ -32,7 +32,8 @@ struct Submission {
   std::optional<SessionTurn> turn;    // in a session
 };
 
-// A request's choice of cache, with the model's adapter, for this tenant.
+// A request's choice of cache, the server's where it makes none; with the model's adapter, for this
+// tenant.
 infer::CacheChoice cache_choice(const CompletionRequest& request,
                                 const NamedModel& named,
                                 const std::string& tenant);

@@ -318,7 +318,7 @@ class Answers(Case):
         self.assertLessEqual({"f16", "int8"}, {store["name"] for store in options["stores"]})
         self.assertLessEqual({"full", "window"}, {policy["name"] for policy in options["policies"]})
         told = json.loads(adze_program.run("kv", "--json").stdout.splitlines()[-1])
-        self.assertEqual(options, {**told, "lab": None})  # defaults and ranges
+        self.assertEqual(options, {**told, "defaults": {"kv_store": "f16", "kv_policy": "full"}, "lab": None})
         self.assert_error(server.get("/lab"), 404, "--cache-lab")
 
     def test_metrics(self):
@@ -953,6 +953,43 @@ class Starting(Case):
                                     stdin=subprocess.DEVNULL, capture_output=True, timeout=60, text=True)
             self.assertEqual(result.returncode, 2, result.stderr)
             self.assertIn("lora", result.stderr)
+
+
+    def test_the_usual_cache(self):
+        def caches(*replies):
+            told = [self.assert_ok(reply).json["adze"]["cache"] for reply in replies]
+            return [(cache["store"], cache["policy"]) for cache in told]
+
+        window = "window:sinks=4,window=60"
+        with Server("--context", 256, "--kv-store", "int8", "--kv-policy", window) as other:
+            self.assertEqual(other.get("/v1/cache-options").json["defaults"], {"kv_store": "int8", "kv_policy": window})
+            self.assertEqual(caches(other.complete("One", max_tokens=2), other.chat("One", max_tokens=2),
+                                    other.chat("One", max_tokens=2, session="s")), [("int8", window)] * 3)
+            self.assertEqual(caches(other.complete("One", max_tokens=2, kv_store="f32"),
+                                    other.chat("One", max_tokens=2, kv_policy="full"),
+                                    other.chat("One", max_tokens=2, kv_policy="full", kv_store="f16"),
+                                    other.chat("One", max_tokens=2, session="t", kv_policy="full")),
+                             [("f32", window), ("int8", "full"), ("f16", "full"), ("int8", "full")])
+            # A session stays with what it began with.
+            self.assertEqual(caches(other.chat("Two", max_tokens=2, session="t")), [("int8", "full")])
+            # What the usual policy drops does not count against the context, as where a request names it.
+            self.assert_ok(other.complete("One", max_tokens=300, **GREEDY))
+
+    def test_a_usual_cache_that_cannot_be(self):
+        for flags, *parts in ((["--kv-store", "f17"], "kv-store", "f16", "f17"),
+                              (["--kv-store", "int8:bits=4"], "kv-store", "no keys", "bits"),
+                              (["--kv-store", "deco:bits=5"], "kv-store", "2, 3, 4 or 8"),
+                              (["--kv-policy", "windo"], "kv-policy", "did you mean window"),
+                              (["--kv-policy", "window:size=1"], "kv-policy", "sinks", "size"),
+                              (["--kv-policy", "sirllm:tokens=1"], "kv-policy", "16 to"),
+                              (["--kv-policy", ""], "kv-policy", "full")):
+            told = adze_program.run("serve", "--model", "/no/such/model.gguf", "--port", 0, *flags)  # before it is read
+            self.assertEqual(told.returncode, 2, (flags, told.stderr))
+            for part in parts:
+                self.assertIn(part, told.stderr.decode())
+        told = adze_program.run("serve", "--port", 0, "--context", 512, "--kv-policy", "sirllm:tokens=1000")
+        self.assertEqual(told.returncode, 2, told.stderr)  # not with this context
+        self.assertIn("512", told.stderr.decode())
 
 
 class Tenants(Case):

@@ -184,7 +184,8 @@ class PyramidPolicy : public kv::KvPolicy {
         view.recent_attention(window, vote_weights(schedule_, window));
     std::vector<float> sums(static_cast<size_t>(view.length()));
     for (size_t i = 0; i < by_head.size(); ++i) {
-      sums[i % sums.size()] += by_head[i];
+      // Of damaged keys, NaN: nothing, for an order with NaN in it is none.
+      sums[i % sums.size()] += std::isnan(by_head[i]) ? 0 : by_head[i];
     }
     return sums;
   }
