@@ -500,7 +500,7 @@ class Refusals(Case):
                 ({"stop": ["a"] * 17}, "stop"), ({"stop": [1]}, "stop"), ({"stop": 1}, "stop"),
                 ({"kv_store": "f17"}, "f17"), ({"kv_policy": "windo"}, "windo"),
                 ({"kv_policy": "window:size=1"}, "size"), ({"kv_store": 16}, "kv_store"),
-                ({"answer_strategy": "majority"}, "answer_strategy"), ({"session": "s"}, "session"),
+                ({"answer_strategy": "majority"}, "answer_strategy"), ({"session": "a b"}, "session"),
                 ({"stream": "yes"}, "stream"), ({"user": 1}, "user"), ({"cache_salt": 1}, "cache_salt"),
                 ({"stream_options": {"include_usage": True}}, "stream_options"),
                 ({"cache_picture": 1}, "cache_picture"), ({"response_format": "json"}, "response_format"),
