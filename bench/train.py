@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Training speed of adze beside PyTorch, by turns, on a Llama of 15.7 M parameters in f32; and of dataset
 decomposition beside glued documents of 8,192 tokens. The last line of stdout is a JSON object of ratios:
-adze's tokens/s over PyTorch's (eager and torch.compile, for sequences of 512, 2,048 and 8,192), the largest
-of the three ratios of peak memory (adze over eager), and decomposition's tokens/s over concat's."""
+adze's tokens/s over PyTorch's (eager and torch.compile, for sequences of 512, 2,048 and 8,192; medians of
+steps), the largest of the three ratios of peak memory (adze over eager), and decomposition's tokens/s over
+concat's. A record is kept in bench/records."""
 import argparse
 import hashlib
 import json
@@ -14,7 +15,7 @@ import struct
 import sys
 import tempfile
 
-from measuring import ADZE, ROOT, run, say
+from measuring import ADZE, ROOT, circumstances, keep_record, run, say
 
 SHAPES = ((16, 512), (4, 2048), (1, 8192))
 PEER = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "adze/peers/python/bin/python"
@@ -69,7 +70,15 @@ def middle(values):
     return values[len(values) // 2] if len(values) % 2 else (values[len(values) // 2 - 1] + values[len(values) // 2]) / 2
 
 
-def against_torch(work, options):
+def flops_of_step(length):
+    """Of a step's 8,192 rows, forward and twice that backward: products, and scores that are seen."""
+    hidden, layers, wide = MODEL["hidden-size"], MODEL["layers"], MODEL["intermediate-size"]
+    kv = hidden * MODEL["kv-heads"] // MODEL["heads"]
+    weights = layers * (2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * wide) + 8192 * hidden
+    return 3 * 8192 * (2 * weights + layers * 4 * hidden * (length + 1) / 2)
+
+
+def against_torch(work, options, record):
     """Ratios by name, and a line of the table a shape."""
     ratios, memory = {}, []
     for batch, length in options.shapes:
@@ -79,21 +88,22 @@ def against_torch(work, options):
         for turn in range(options.rounds):
             seconds, _, our_peak = adze(work, data, f"concat:length={length}", options.steps + WARM, options.threads)
             ours += seconds[WARM:]
-            if turn == 0 or not options.compile_only:
-                seconds, peak = torch(work, batch, length, options.steps + WARM, options.threads)
-                eager += seconds[WARM:]
-        if not options.no_compile:
-            seconds, _ = torch(work, batch, length, options.steps + 1 + WARM, options.threads, compiled=True)
-            compiled = seconds[WARM + 1:]
-            seconds, _, _ = adze(work, data, f"concat:length={length}", options.steps + WARM, options.threads)
-            ours += seconds[WARM:]
+            seconds, peak = torch(work, batch, length, options.steps + WARM, options.threads)
+            eager += seconds[WARM:]
+            if turn == 0 and not options.no_compile:
+                seconds, _ = torch(work, batch, length, options.steps + 1 + WARM, options.threads, compiled=True)
+                compiled = seconds[WARM + 1:]
         ratios[f"eager_{length}"] = middle(eager) / middle(ours)
         if compiled:
             ratios[f"compile_{length}"] = middle(compiled) / middle(ours)
         memory.append(our_peak / peak)
         speed = lambda seconds: f"{8192 / middle(seconds):6.0f}" if seconds else "     -"
-        say(f"{batch:3} x {length:5}   adze {speed(ours)} tokens/s   eager {speed(eager)}   compile {speed(compiled)}"
-            f"   memory {our_peak / 1e9:.2f} of {peak / 1e9:.2f} GB")
+        share = flops_of_step(length) / middle(ours) / record["peaks"]["flops_per_second"]
+        say(f"{batch:3} x {length:5}   adze {speed(ours)} tokens/s ({share:.0%} of the peak)   eager {speed(eager)}"
+            f"   compile {speed(compiled)}   memory {our_peak / 1e9:.2f} of {peak / 1e9:.2f} GB")
+        record["shapes"].append({"batch": batch, "length": length, "share_of_peak": share, "adze_seconds": ours,
+                                 "eager_seconds": eager, "compile_seconds": compiled,
+                                 "adze_peak_memory_bytes": our_peak, "eager_peak_memory_bytes": peak})
     ratios["memory"] = max(memory)
     return ratios
 
@@ -120,7 +130,6 @@ def main():
     parser.add_argument("--rounds", type=int, default=2, help="turns a shape")
     parser.add_argument("--length", type=int, help="this shape alone")
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--compile-only", action="store_true", help="a single turn of eager")
     parser.add_argument("--no-decomposition", action="store_true")
     options = parser.parse_args()
     options.shapes = [shape for shape in SHAPES if options.length in (None, shape[1])]
@@ -128,10 +137,15 @@ def main():
         sys.exit("bench: no PyTorch to measure against; run make peers")
     with tempfile.TemporaryDirectory(prefix="adze-bench-train-") as folder:
         work = pathlib.Path(folder)
-        ratios = against_torch(work, options)
+        os.environ["ADZE_RUNS"] = str(work / "runs.sqlite")
+        record = circumstances(pathlib.Path("llama-15_7m"), options.threads) | {"shapes": []}
+        ratios = against_torch(work, options, record)
         if not options.no_decomposition:
             ratios["decomposition_tokens_per_second"] = decomposition(work, options)
-    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
+    record["ratios"] = {name: round(value, 3) for name, value in ratios.items()}
+    if options.length is None and not options.no_compile and not options.no_decomposition:
+        keep_record("train", record)
+    print(json.dumps(record["ratios"]))
 
 
 if __name__ == "__main__":

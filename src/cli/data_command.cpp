@@ -303,42 +303,15 @@ int inspect(const std::vector<std::string>& arguments) {
   return 0;
 }
 
-const std::vector<core::Command>& data_commands() {
-  static const std::vector<core::Command> kCommands = {
-      {"tokenize", "Turn text files into token data", tokenize},
-      {"merge", "Join parts of token data", merge},
-      {"train-tokenizer", "Learn a byte-level BPE tokenizer", train_tokenizer},
-      {"inspect", "Show what is in token data", inspect}};
-  return kCommands;
-}
-
-int data(const std::vector<std::string>& arguments) {
-  std::vector<std::string> names;
-  for (const core::Command& command : data_commands()) {
-    if (!arguments.empty() && command.name == arguments[0]) {
-      return command.run({arguments.begin() + 1, arguments.end()});
-    }
-    names.push_back(command.name);
-  }
-  if (!arguments.empty() && (arguments[0] == "--help" || arguments[0] == "-h")) {
-    for (const core::Command& command : data_commands()) {
-      command.run({"--help"});
-      write_output(&command == &data_commands().back() ? "" : "\n");
-    }
-    return 0;
-  }
-  const std::string given = arguments.empty() ? "none" : arguments[0];
-  const std::string nearest = core::nearest_name(given, names);
-  throw core::UsageError(fmt::format("[data] expected one of {}, got {}{}",
-                                     fmt::join(names, ", "),
-                                     given,
-                                     nearest.empty() ? "" : "; did you mean " + nearest + "?"));
-}
-
 }  // namespace
 
 core::Command data_command() {
-  return {"data", "Token data for training: tokenize, merge, train-tokenizer, inspect", data};
+  return command_group("data",
+                       "Token data for training: tokenize, merge, train-tokenizer, inspect",
+                       {{"tokenize", "Turn text files into token data", tokenize},
+                        {"merge", "Join parts of token data", merge},
+                        {"train-tokenizer", "Learn a byte-level BPE tokenizer", train_tokenizer},
+                        {"inspect", "Show what is in token data", inspect}});
 }
 
 }  // namespace adze::cli

@@ -12,6 +12,8 @@
 #include "core/error.h"
 #include "data/model_store.h"
 #include "infer/plan.h"
+#include "train/train_plan.h"
+#include "train/trainer.h"
 
 namespace adze::cli {
 namespace {
@@ -21,9 +23,17 @@ struct PlanOptions {
   std::optional<std::string> memory;
   int64_t context = 0;
   int64_t sequences = 1;
+  bool train = false;
+  int64_t vocab_size = 0;
+  train::ModelShapeOptions shape;
+  train::TrainPlanRequest training;
   core::CommonOptions common;
 
   void validate() const {
+    if (train) {
+      validate_training();
+      return;
+    }
     if (!memory) {
       throw core::UsageError("[plan] expected --memory, got none");
     }
@@ -36,12 +46,58 @@ struct PlanOptions {
     }
   }
 
+  void validate_training() const {
+    const auto whole = [](const char* name, int64_t value, int64_t least) {
+      if (value < least || value > int64_t{1} << 40) {
+        throw core::InvalidOption(name, std::to_string(value), fmt::format("{} to 2^40", least));
+      }
+    };
+    const auto positive = [](const char* name, double value, double most) {
+      if (!(value > 0 && value <= most)) {
+        throw core::InvalidOption(
+            name, fmt::format("{}", value), fmt::format("above 0, up to {}", most));
+      }
+    };
+    whole("vocab-size", vocab_size, 0);
+    whole("step-tokens", training.step_tokens, 1);
+    whole("sequence-length", training.sequence_length, 1);
+    whole("micro-batch-tokens", training.micro_batch_tokens, 1);
+    whole("workers", training.workers, 1);
+    positive("utilisation", training.utilisation, 1);
+    positive("network-bytes", training.network_bytes, 1e15);
+    if (!(training.worker_flops >= 0 && training.worker_flops <= 1e18)) {
+      throw core::InvalidOption(
+          "worker-flops", fmt::format("{}", training.worker_flops), "0 to 1e18");
+    }
+    if (!(training.tokens >= 0 && training.tokens <= 1e18)) {
+      throw core::InvalidOption("train-tokens", fmt::format("{}", training.tokens), "0 to 1e18");
+    }
+  }
+
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
     visit("", self.model, "");
     visit("memory", self.memory, "what adze may take: 8GiB, 500MB, 2e9");
     visit("context", self.context, "tokens of each text; 0 takes the model's own context");
     visit("sequences", self.sequences, "texts at once");
+    visit("train", self.train, "what training takes instead, with the flags below");
+    visit("vocab-size", self.vocab_size, "of a new model of the shape below; 0: plan for --model");
+    visit("", self.shape, "");
+    visit("step-tokens", self.training.step_tokens, "rows of an optimiser step, of all workers");
+    visit("sequence-length", self.training.sequence_length, "rows of a sequence");
+    visit("micro-batch-tokens",
+          self.training.micro_batch_tokens,
+          "rows of a worker at once: what activations grow with");
+    visit("checkpoint-activations",
+          self.training.checkpoint_activations,
+          "keep activations between layers alone");
+    visit("workers", self.training.workers, "processes or GPUs");
+    visit("worker-flops",
+          self.training.worker_flops,
+          "multiply-adds count two; 0: this machine's, as measured");
+    visit("utilisation", self.training.utilisation, "share of them that is reached");
+    visit("network-bytes", self.training.network_bytes, "a second, out of each worker");
+    visit("train-tokens", self.training.tokens, "tokens of the whole run; 0: one step");
     visit("", self.common, "");
   }
 };
@@ -129,17 +185,76 @@ std::string table(const infer::Plan& plan,
   return text;
 }
 
+void plan_training(const PlanOptions& options) {
+  const model::ModelSpec spec =
+      options.vocab_size > 0
+          ? train::new_model_spec(options.shape, options.vocab_size)
+          : model::open_checkpoint(data::ModelStore().resolve(options.model.model)).spec;
+  spec.validate();
+  train::TrainPlanRequest request = options.training;
+  if (request.worker_flops == 0) {
+    request.worker_flops = known_peaks().flops_per_second;
+  }
+  const train::TrainPlan plan = train::plan_training(spec, request);
+  if (options.common.json) {
+    write_json_line({{"parameters", plan.parameters},
+                     {"flops_per_token", plan.flops_per_token},
+                     {"flops_per_step", plan.flops_per_step},
+                     {"value_bytes", plan.value_bytes},
+                     {"gradient_bytes", plan.gradient_bytes},
+                     {"optimizer_bytes", plan.optimizer_bytes},
+                     {"activation_bytes", plan.activation_bytes},
+                     {"memory_bytes", plan.memory_bytes},
+                     {"network_bytes_per_step", plan.network_bytes_per_step},
+                     {"checkpoint_bytes", plan.checkpoint_bytes},
+                     {"seconds_per_step", plan.seconds_per_step},
+                     {"tokens_per_second", plan.tokens_per_second},
+                     {"seconds", plan.seconds}});
+    return;
+  }
+  write_output(
+      fmt::format("{:.1f} M parameters, {:.3g} flops a token, {:.3g} a step of {} tokens\n"
+                  "each of {} workers: values {}, gradients {}, optimiser {}, activations {}: {}\n"
+                  "sent by each, a step: {}; a checkpoint: {}\n"
+                  "at {:.0f} % of {:.3g} flops/s: {:.3g} s a step, {:.0f} tokens/s\n",
+                  static_cast<double>(plan.parameters) / 1e6,
+                  plan.flops_per_token,
+                  plan.flops_per_step,
+                  request.step_tokens,
+                  request.workers,
+                  bytes_text(plan.value_bytes),
+                  bytes_text(plan.gradient_bytes),
+                  bytes_text(plan.optimizer_bytes),
+                  bytes_text(plan.activation_bytes),
+                  bytes_text(plan.memory_bytes),
+                  bytes_text(plan.network_bytes_per_step),
+                  bytes_text(plan.checkpoint_bytes),
+                  100 * request.utilisation,
+                  request.worker_flops,
+                  plan.seconds_per_step,
+                  plan.tokens_per_second));
+  if (request.tokens > 0) {
+    write_output(fmt::format("{:.3g} tokens: {:.1f} hours\n", request.tokens, plan.seconds / 3600));
+  }
+}
+
 int plan(const std::vector<std::string>& arguments) {
   PlanOptions options;
   const core::CommandLine line{
       .name = "plan",
-      .summary = "Show which caches fit a memory beside a model, and how fast they may be.",
+      .summary =
+          "Show which caches fit a memory beside a model and how fast they may be, or what "
+          "training takes.",
       .options = core::list_options(options),
       .positionals = {}};
   if (!begin(line, arguments, options.common)) {
     return 0;
   }
   options.validate();
+  if (options.train) {
+    plan_training(options);
+    return 0;
+  }
   const model::Checkpoint checkpoint =
       model::open_checkpoint(data::ModelStore().resolve(options.model.model));
   const infer::PlanRequest request{

@@ -96,4 +96,33 @@ bool begin(const core::CommandLine& line,
   return true;
 }
 
+core::Command command_group(const std::string& name,
+                            const std::string& summary,
+                            std::vector<core::Command> commands) {
+  return {name, summary, [=](const std::vector<std::string>& arguments) {
+            std::vector<std::string> names;
+            for (const core::Command& command : commands) {
+              if (!arguments.empty() && command.name == arguments[0]) {
+                return command.run({arguments.begin() + 1, arguments.end()});
+              }
+              names.push_back(command.name);
+            }
+            if (!arguments.empty() && (arguments[0] == "--help" || arguments[0] == "-h")) {
+              for (const core::Command& command : commands) {
+                command.run({"--help"});
+                write_output(&command == &commands.back() ? "" : "\n");
+              }
+              return 0;
+            }
+            const std::string given = arguments.empty() ? "none" : arguments[0];
+            const std::string nearest = core::nearest_name(given, names);
+            throw core::UsageError(
+                fmt::format("[{}] expected one of {}, got {}{}",
+                            name,
+                            fmt::join(names, ", "),
+                            given,
+                            nearest.empty() ? "" : "; did you mean " + nearest + "?"));
+          }};
+}
+
 }  // namespace adze::cli

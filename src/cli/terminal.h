@@ -31,4 +31,9 @@ bool begin(const core::CommandLine& line,
            const std::vector<std::string>& arguments,
            const core::CommonOptions& options);
 
+// A command whose first word chooses one of several; its --help shows them all.
+core::Command command_group(const std::string& name,
+                            const std::string& summary,
+                            std::vector<core::Command> commands);
+
 }  // namespace adze::cli

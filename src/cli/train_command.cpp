@@ -79,7 +79,8 @@ int train(const std::vector<std::string>& arguments) {
   if (options.common.json) {
     write_json_line(summary.json);
   } else {
-    write_output(fmt::format("{}\n", summary.json["model"].get<std::string>()));
+    const char* result = summary.json.contains("adapter") ? "adapter" : "model";
+    write_output(fmt::format("{}\n", summary.json[result].get<std::string>()));
   }
   return 0;
 }

@@ -4,6 +4,7 @@
 
 #include "core/check.h"
 #include "tensor/operations.h"
+#include "tensor/recompute.h"
 
 namespace adze::model {
 namespace {
@@ -94,33 +95,72 @@ class Residual {
   }
   void keep(const std::vector<int64_t>& rows) { rows_ = tensor::take_rows(rows_, rows); }
 
+  tensor::Tensors state() const { return {rows_, delta_}; }
+  void resume(const tensor::Tensors& state) {
+    rows_ = state[0];
+    delta_ = state[1];
+  }
+
  private:
   const ModelSpec& spec_;
   at::Tensor rows_;   // [rows, hidden_size]
   at::Tensor delta_;  // [rows, hidden_size]; undefined before the first block
 };
 
+void run_layer(const Model& model, int64_t index, Residual& residual, AttentionContext& context) {
+  const ModelSpec& spec = model.spec;
+  const Layer& layer = model.layers[static_cast<size_t>(index)];
+  const at::Tensor input = residual.next_input(layer.attention_norm);
+  at::Tensor attended =
+      attention(spec, layer, index, input, residual.same_input(layer.key_value_norm), context);
+  if (const auto surviving = context.surviving_rows(index)) {
+    residual.keep(surviving->rows);
+    attended = tensor::take_rows(attended, surviving->rows);
+  }
+  at::Tensor delta = layer.attention_output->apply(attended);
+  residual.add(spec.branch_norms ? normed(spec, layer.attention_branch_norm, delta) : delta);
+  delta = feed_forward(spec, layer, residual.next_input(layer.feed_forward_norm));
+  residual.add(spec.branch_norms ? normed(spec, layer.feed_forward_branch_norm, delta) : delta);
+}
+
+// Layers behind the unit that begins with `first`.
+int64_t end_of_unit(const ModelSpec& spec, int64_t first) {
+  int64_t end = first + 1;
+  for (int64_t index = end; index < spec.num_layers; ++index) {
+    if (spec.kv_source[static_cast<size_t>(index)] < end) {
+      end = index + 1;
+    }
+  }
+  return end;
+}
+
 }  // namespace
 
-at::Tensor forward(const Model& model, const TokenRows& rows, AttentionContext& context) {
+at::Tensor forward(const Model& model,
+                   const TokenRows& rows,
+                   AttentionContext& context,
+                   Activations activations) {
   core::check(!rows.sequence_starts.empty() &&
                   rows.sequence_starts.back() == static_cast<int64_t>(rows.tokens.size()),
               "sequence_starts end at the number of rows");
   const ModelSpec& spec = model.spec;
   Residual residual(spec, embed(model, rows));
-  for (int64_t index = 0; index < spec.num_layers; ++index) {
-    const Layer& layer = model.layers[static_cast<size_t>(index)];
-    const at::Tensor input = residual.next_input(layer.attention_norm);
-    at::Tensor attended =
-        attention(spec, layer, index, input, residual.same_input(layer.key_value_norm), context);
-    if (const auto surviving = context.surviving_rows(index)) {
-      residual.keep(surviving->rows);
-      attended = tensor::take_rows(attended, surviving->rows);
+  for (int64_t first = 0; first < spec.num_layers;) {
+    if (activations == Activations::kKept) {
+      run_layer(model, first++, residual, context);
+      continue;
     }
-    at::Tensor delta = layer.attention_output->apply(attended);
-    residual.add(spec.branch_norms ? normed(spec, layer.attention_branch_norm, delta) : delta);
-    delta = feed_forward(spec, layer, residual.next_input(layer.feed_forward_norm));
-    residual.add(spec.branch_norms ? normed(spec, layer.feed_forward_branch_norm, delta) : delta);
+    const int64_t end = end_of_unit(spec, first);
+    residual.resume(tensor::recomputed(
+        residual.state(), [&model, &context, first, end](const tensor::Tensors& state) {
+          Residual within(model.spec, state[0]);
+          within.resume(state);
+          for (int64_t index = first; index < end; ++index) {
+            run_layer(model, index, within, context);
+          }
+          return within.state();
+        }));
+    first = end;
   }
   return residual.next_input(model.output_norm);
 }

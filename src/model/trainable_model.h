@@ -26,10 +26,34 @@ struct TrainableTensor {
   bool is_embedding() const { return name == "token_embd.weight"; }
 };
 
+// Low-rank factors (LoRA: Hu et al., arXiv:2106.09685) that are trained instead of the weights.
+struct LowRankOptions {
+  int64_t rank = 0;  // 0: the weights themselves are trained
+  double alpha = 16;
+  std::vector<std::string> targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
+
+  void validate() const;  // throws InvalidOption: field, value, legal range
+
+  template <class Self, class Visit>
+  static constexpr void fields(Self& self, Visit&& visit) {
+    visit("lora-rank",
+          self.rank,
+          "train factors of this rank beside a model's weights; 0: the weights");
+    visit("lora-alpha", self.alpha, "factors count alpha / rank times");
+    visit("lora-targets",
+          self.targets,
+          "linear layers that get factors, by the ends of their Hugging Face names, or all-linear");
+  }
+};
+
 class TrainableModel {
  public:
   // All values zero. Throws core::Error: an encoder, or what spec.validate() finds.
   explicit TrainableModel(const ModelSpec& spec);
+  // The base with factors of zero; tensors() are the factors alone. It shares the base's weights,
+  // which stay in whatever form they are. Throws core::Error: an encoder, targets that the model
+  // lacks.
+  TrainableModel(const Model& base, const LowRankOptions& options);
 
   const Model& model() const { return model_; }
   const std::vector<TrainableTensor>& tensors() const { return tensors_; }
@@ -52,8 +76,17 @@ class TrainableModel {
 // and place alone.
 void initialise(const TrainableModel& model, uint64_t seed);
 
+// Factors: the first uniform within 1 / sqrt(columns), the second 0, so that the sum is the base.
+void initialise_factors(const TrainableModel& model, uint64_t seed);
+
 // Values out of a checkpoint of the same spec, dequantised.
 void read_values(const TrainableModel& model, const Checkpoint& checkpoint);
+
+// Factors as an adapter's folder in PEFT's format. base_name: what it says it belongs to.
+void write_factors(const TrainableModel& model,
+                   const LowRankOptions& options,
+                   const std::string& base_name,
+                   const std::filesystem::path& folder);
 
 // A Hugging Face folder as write_hugging_face_model makes it. tokenizer: a folder with
 // tokenizer.json.

@@ -25,8 +25,8 @@ struct CrossEntropy {
   double sum() const;         // of the losses, in order
 };
 
-// hidden [rows, columns] f32; output: logits = hidden · outputᵀ, dense. targets [rows]: below
-// output.outputs(), or -1: ignored, neither in the loss nor in a gradient.
+// hidden [rows, columns] f32; output: logits = hidden · outputᵀ, dense or one that is not trained.
+// targets [rows]: below output.outputs(), or -1: ignored, neither in the loss nor in a gradient.
 // NOTE: where gradients are recorded they are computed at once, hidden's kept and the output
 // weight's added to its .grad, which it must have. So the loss must get a gradient of exactly 1:
 // call backward() on it or on a plain sum.

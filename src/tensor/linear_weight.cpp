@@ -8,8 +8,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/linear.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "core/check.h"
@@ -17,12 +15,28 @@
 #include "core/huge_memory.h"
 #include "core/parallel.h"
 #include "tensor/operations.h"
+#include "tensor/products.h"
 #include "tensor/recording.h"
 
 namespace adze::tensor {
 namespace {
 
 using kernels::kPanelRows;
+
+std::vector<int64_t> numbers_below(int64_t count) {
+  std::vector<int64_t> numbers(static_cast<size_t>(count));
+  std::iota(numbers.begin(), numbers.end(), int64_t{0});
+  return numbers;
+}
+
+// gradient += a · b, or = where there is none yet.
+void add_product_to(at::Tensor& gradient, const at::Tensor& a, const at::Tensor& b) {
+  if (gradient.defined()) {
+    add_product(gradient, a, b);
+  } else {
+    gradient = product(a, b);
+  }
+}
 
 // Panels from pointers to stored rows.
 std::shared_ptr<std::byte> pack_panels(core::TensorType type,
@@ -79,6 +93,16 @@ class PackedWeight : public LinearWeight {
     return result;
   }
 
+  void add_gradients(const at::Tensor& /*x*/,
+                     const at::Tensor& y_gradient,
+                     at::Tensor& x_gradient,
+                     bool wants_x_gradient,
+                     std::vector<at::Tensor>& /*rest*/) const override {
+    if (wants_x_gradient) {
+      add_product_to(x_gradient, y_gradient, rows(numbers_below(matrix_.outputs)));
+    }
+  }
+
   int64_t outputs() const override { return matrix_.outputs; }
   int64_t columns() const override { return matrix_.columns; }
   int64_t bytes() const override {
@@ -119,44 +143,45 @@ class DenseWeight : public LinearWeight {
 
   at::Tensor apply(const at::Tensor& x) const override { return apply_together({this}, x)[0]; }
 
-  bool is_recorded_with(const at::Tensor& x) const { return is_recorded({weight_, bias_, x}); }
-
-  // Without recording. NOTE: a library product gives other bits at other row counts and thread
-  // counts, so inference on a CPU packs and uses ours; training takes the library's speed.
-  at::Tensor product(const at::Tensor& x) const {
-    if (!weight_.is_cpu() || weight_.requires_grad()) {
-      const at::NoGradGuard guard;
-      return bias_.defined() ? at::linear(x, weight_, bias_) : at::linear(x, weight_);
+  std::vector<at::Tensor> leaves() const override {
+    std::vector<at::Tensor> trained;
+    for (const at::Tensor& tensor : {weight_, bias_}) {
+      if (tensor.defined() && tensor.requires_grad()) {
+        trained.push_back(tensor);
+      }
     }
-    return packed().apply(x);  // packing costs as much as one row of product
+    return trained;
   }
 
-  // Adds to the gradient of x, and to those of weight and bias or to `rest` where these have none.
+  // Without recording. A matrix that is not trained gives the bits of its packed form.
+  at::Tensor multiply(const at::Tensor& x) const {
+    if (weight_.is_cpu() && !weight_.requires_grad()) {
+      return packed().apply(x);  // packing costs as much as one row of product
+    }
+    const at::NoGradGuard guard;
+    at::Tensor y = product(x, weight_.t());
+    if (bias_.defined()) {
+      y.add_(bias_);
+    }
+    return y;
+  }
+
   void add_gradients(const at::Tensor& x,
                      const at::Tensor& y_gradient,
                      at::Tensor& x_gradient,
                      bool wants_x_gradient,
-                     std::vector<at::Tensor>& rest) const {
-    at::Tensor of_weight;
-    at::Tensor of_bias;
-    if (y_gradient.defined()) {
-      if (wants_x_gradient && x_gradient.defined()) {
-        x_gradient.addmm_(y_gradient, weight_);
-      } else if (wants_x_gradient) {
-        x_gradient = at::mm(y_gradient, weight_);
-      }
-      if (weight_.requires_grad() && weight_.grad().defined()) {
-        weight_.mutable_grad().addmm_(y_gradient.t(), x);
-      } else if (weight_.requires_grad()) {
-        of_weight = at::mm(y_gradient.t(), x);
-      }
-      if (bias_.defined() && bias_.requires_grad()) {
-        of_bias = add_to_leaf(bias_, y_gradient.sum(0));
-      }
+                     std::vector<at::Tensor>& rest) const override {
+    if (wants_x_gradient) {
+      add_product_to(x_gradient, y_gradient, weight_);
     }
-    rest.push_back(of_weight);
-    if (bias_.defined()) {
-      rest.push_back(of_bias);
+    if (weight_.requires_grad() && weight_.grad().defined()) {
+      add_product(weight_.grad(), y_gradient.t(), x);
+      rest.emplace_back();
+    } else if (weight_.requires_grad()) {
+      rest.push_back(product(y_gradient.t(), x));
+    }
+    if (bias_.defined() && bias_.requires_grad()) {
+      rest.push_back(add_to_leaf(bias_, y_gradient.sum(0)));
     }
   }
 
@@ -215,33 +240,6 @@ class DenseWeight : public LinearWeight {
   at::Tensor bias_;    // [outputs] f32, or undefined
 };
 
-// Products of dense weights with one x, of which at least one is recorded.
-std::vector<at::Tensor> recorded_products(const std::vector<const DenseWeight*>& weights,
-                                          const at::Tensor& x) {
-  std::vector<at::Tensor> outputs;
-  std::vector<at::Tensor> inputs = {x};
-  std::vector<DenseWeight> kept;  // they share their tensors
-  for (const DenseWeight* weight : weights) {
-    outputs.push_back(weight->product(x));
-    inputs.push_back(weight->weight());
-    if (weight->bias().defined()) {
-      inputs.push_back(weight->bias());
-    }
-    kept.push_back(*weight);
-  }
-  record(outputs, inputs, [kept, x](const std::vector<at::Tensor>& gradients) {
-    at::Tensor of_x;
-    std::vector<at::Tensor> of_inputs;
-    for (size_t i = 0; i < kept.size(); ++i) {
-      const at::Tensor gradient = gradients[i].defined() ? gradients[i].contiguous() : at::Tensor();
-      kept[i].add_gradients(x, gradient, of_x, x.requires_grad(), of_inputs);
-    }
-    of_inputs.insert(of_inputs.begin(), of_x);
-    return of_inputs;
-  });
-  return outputs;
-}
-
 class LowRankWeight : public LinearWeight {
  public:
   LowRankWeight(LinearWeightPtr base, PackedWeight down, PackedWeight up, double scale)
@@ -252,8 +250,7 @@ class LowRankWeight : public LinearWeight {
   at::Tensor rows(std::span<const int64_t> rows) const override {
     at::Tensor result = base_->rows(rows);
     const at::Tensor narrow = up_.rows(rows);  // [rows.size(), padded rank]
-    std::vector<int64_t> ranks(static_cast<size_t>(down_.outputs()));
-    std::iota(ranks.begin(), ranks.end(), int64_t{0});
+    const std::vector<int64_t> ranks = numbers_below(down_.outputs());
     const at::Tensor wide = down_.rows(ranks);  // [rank, columns]
     const auto scale = static_cast<float>(scale_);
     for (int64_t row = 0; row < result.size(0); ++row) {
@@ -277,6 +274,14 @@ class LowRankWeight : public LinearWeight {
   }
   void add_to(at::Tensor y, const at::Tensor& narrow) const { add(y, up_.apply(narrow), scale_); }
 
+  void add_gradients(const at::Tensor& /*x*/,
+                     const at::Tensor& /*y_gradient*/,
+                     at::Tensor& /*x_gradient*/,
+                     bool /*wants_x_gradient*/,
+                     std::vector<at::Tensor>& /*rest*/) const override {
+    core::check(false, "a low-rank weight that is trained");
+  }
+
   int64_t outputs() const override { return base_->outputs(); }
   int64_t columns() const override { return base_->columns(); }
   int64_t bytes() const override { return base_->bytes() + down_.bytes() + up_.bytes(); }
@@ -290,6 +295,90 @@ class LowRankWeight : public LinearWeight {
   PackedWeight up_;    // [outputs, padded rank]
   double scale_;
 };
+
+class TrainedLowRankWeight : public LinearWeight {
+ public:
+  TrainedLowRankWeight(LinearWeightPtr base, at::Tensor down, at::Tensor up, double scale)
+      : base_(std::move(base)), down_(std::move(down)), up_(std::move(up)), scale_(scale) {}
+
+  at::Tensor apply(const at::Tensor& x) const override { return apply_together({this}, x)[0]; }
+
+  at::Tensor rows(std::span<const int64_t> rows) const override {
+    const at::NoGradGuard guard;
+    at::Tensor result = base_->rows(rows);
+    add_product(result, at::index_select(up_, 0, from_integers(rows)).mul_(scale_), down_);
+    return result;
+  }
+
+  // What the factors add to base(x). [arXiv:2106.09685, equation 3]
+  void add_to(const at::Tensor& y, const at::Tensor& x) const {
+    const at::NoGradGuard guard;
+    add_product(y, narrow(x), up_.t());
+  }
+
+  void add_gradients(const at::Tensor& x,
+                     const at::Tensor& y_gradient,
+                     at::Tensor& x_gradient,
+                     bool wants_x_gradient,
+                     std::vector<at::Tensor>& rest) const override {
+    const at::Tensor narrow_gradient = product(y_gradient, up_).mul_(scale_);
+    add_product(down_.grad(), narrow_gradient.t(), x);
+    add_product(up_.grad(), y_gradient.t(), narrow(x));
+    rest.resize(rest.size() + 2);
+    if (wants_x_gradient) {
+      std::vector<at::Tensor> none;
+      base_->add_gradients(x, y_gradient, x_gradient, true, none);
+      add_product(x_gradient, narrow_gradient, down_);
+    }
+  }
+
+  std::vector<at::Tensor> leaves() const override { return {down_, up_}; }
+  int64_t outputs() const override { return base_->outputs(); }
+  int64_t columns() const override { return base_->columns(); }
+  int64_t bytes() const override {
+    return base_->bytes() + static_cast<int64_t>(down_.nbytes() + up_.nbytes());
+  }
+  core::TensorType type() const override { return base_->type(); }
+  const LinearWeight* base() const { return base_.get(); }
+
+ private:
+  at::Tensor narrow(const at::Tensor& x) const { return product(x, down_.t()).mul_(scale_); }
+
+  LinearWeightPtr base_;
+  at::Tensor down_;  // [rank, columns]
+  at::Tensor up_;    // [outputs, rank]
+  double scale_;
+};
+
+// The plain products, and one backward step for all.
+std::vector<at::Tensor> recorded_products(std::initializer_list<const LinearWeight*> weights,
+                                          const at::Tensor& x) {
+  std::vector<at::Tensor> inputs = {x};
+  std::vector<LinearWeightPtr> kept;
+  for (const LinearWeight* weight : weights) {
+    const std::vector<at::Tensor> leaves = weight->leaves();
+    inputs.insert(inputs.end(), leaves.begin(), leaves.end());
+    kept.push_back(weight->shared_from_this());
+  }
+  const std::vector<at::Tensor> outputs = [&] {
+    const at::NoGradGuard guard;
+    return apply_together(weights, x);
+  }();
+  record(outputs, inputs, [kept, x](const std::vector<at::Tensor>& gradients) {
+    at::Tensor of_x;
+    std::vector<at::Tensor> of_inputs(1);
+    for (size_t i = 0; i < kept.size(); ++i) {
+      if (gradients[i].defined()) {
+        kept[i]->add_gradients(x, gradients[i].contiguous(), of_x, x.requires_grad(), of_inputs);
+      } else {
+        of_inputs.resize(of_inputs.size() + kept[i]->leaves().size());
+      }
+    }
+    of_inputs[0] = of_x;
+    return of_inputs;
+  });
+  return outputs;
+}
 
 PackedWeight pack_floats(const StoredRows& stored, int64_t columns) {
   core::check(!kernels::has_int8_products(stored.type), "f32, f16 or bf16");
@@ -356,24 +445,32 @@ LinearWeightPtr make_low_rank_weight(LinearWeightPtr base,
       std::move(base), std::move(packed_down), pack_floats(padded_up, padded_rank), scale);
 }
 
+LinearWeightPtr make_trained_low_rank_weight(LinearWeightPtr base,
+                                             at::Tensor down,
+                                             at::Tensor up,
+                                             double scale) {
+  core::check(down.grad().defined() && up.grad().defined() && down.size(0) == up.size(1) &&
+                  down.size(1) == base->columns() && up.size(0) == base->outputs(),
+              "factors of the base's shape, with a .grad");
+  return std::make_shared<TrainedLowRankWeight>(
+      std::move(base), std::move(down), std::move(up), scale);
+}
+
 std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*> weights,
                                        const at::Tensor& x) {
-  std::vector<const DenseWeight*> dense;
-  bool recorded = false;
-  for (const LinearWeight* weight : weights) {
-    dense.push_back(dynamic_cast<const DenseWeight*>(weight));
-    recorded = recorded || (dense.back() != nullptr && dense.back()->is_recorded_with(x));
-  }
-  if (recorded) {
-    core::check(std::find(dense.begin(), dense.end(), nullptr) == dense.end(),
-                "gradients through dense weights alone");
-    return recorded_products(dense, x);
+  if (at::GradMode::is_enabled() &&
+      (x.requires_grad() ||
+       std::any_of(weights.begin(), weights.end(), [](const LinearWeight* weight) {
+         return !weight->leaves().empty();
+       }))) {
+    return recorded_products(weights, x);
   }
   struct Part {
-    const LowRankWeight* low_rank;  // null where the weight has another form
-    const PackedWeight* packed;     // the weight, or the low-rank one's base; null where dense
-    at::Tensor y;                   // [rows, outputs]
-    at::Tensor narrow;              // of a low-rank weight
+    const LowRankWeight* low_rank;        // null where the weight has another form
+    const TrainedLowRankWeight* trained;  // null where the weight has another form
+    const PackedWeight* packed;  // the weight, or the low-rank one's base; null where dense
+    at::Tensor y;                // [rows, outputs]
+    at::Tensor narrow;           // of a low-rank weight
   };
   std::vector<Part> parts;
   std::vector<kernels::MatmulOutput> outputs;
@@ -382,13 +479,16 @@ std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*
   outputs.reserve(2 * weights.size());
   for (const LinearWeight* weight : weights) {
     const auto* low_rank = dynamic_cast<const LowRankWeight*>(weight);
+    const auto* trained = dynamic_cast<const TrainedLowRankWeight*>(weight);
     if (low_rank != nullptr) {
       weight = low_rank->base();
+    } else if (trained != nullptr) {
+      weight = trained->base();
     }
-    Part& part = parts.emplace_back(
-        Part{low_rank, dynamic_cast<const PackedWeight*>(weight), at::Tensor(), at::Tensor()});
+    Part& part = parts.emplace_back(Part{
+        low_rank, trained, dynamic_cast<const PackedWeight*>(weight), at::Tensor(), at::Tensor()});
     if (part.packed == nullptr) {
-      part.y = dynamic_cast<const DenseWeight&>(*weight).product(x);
+      part.y = dynamic_cast<const DenseWeight&>(*weight).multiply(x);
     } else {
       part.y = empty_floats(x.size(0), weight->outputs());
       outputs.push_back(
@@ -415,6 +515,9 @@ std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*
     }
     if (part.low_rank != nullptr) {
       part.low_rank->add_to(part.y, part.narrow);
+    }
+    if (part.trained != nullptr) {
+      part.trained->add_to(part.y, x);
     }
     results.push_back(part.y);
   }

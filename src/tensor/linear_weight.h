@@ -17,7 +17,7 @@
 
 namespace adze::tensor {
 
-class LinearWeight {
+class LinearWeight : public std::enable_shared_from_this<LinearWeight> {
  public:
   virtual ~LinearWeight() = default;
 
@@ -31,6 +31,17 @@ class LinearWeight {
   virtual core::TensorType type() const = 0;
   // The f32 matrix itself where it is dense, else undefined.
   virtual at::Tensor dense() const { return {}; }
+
+  // What is trained, each with a requires_grad; none where the weight stays as it is.
+  virtual std::vector<at::Tensor> leaves() const { return {}; }
+  // The backward step of apply(). Adds to x_gradient (made where undefined) if that is wanted, to
+  // .grad of the leaves, and appends to `rest` the gradient of each leaf that has no .grad, else an
+  // undefined tensor. y_gradient [rows, outputs], contiguous.
+  virtual void add_gradients(const at::Tensor& x,
+                             const at::Tensor& y_gradient,
+                             at::Tensor& x_gradient,
+                             bool wants_x_gradient,
+                             std::vector<at::Tensor>& rest) const = 0;
 };
 using LinearWeightPtr = std::shared_ptr<const LinearWeight>;
 
@@ -66,8 +77,17 @@ LinearWeightPtr make_low_rank_weight(LinearWeightPtr base,
                                      const StoredRows& up,
                                      double scale);
 
+// The same sum for training: down [rank, base->columns()] and up [base->outputs(), rank] are leaves
+// with a .grad, the base is neither changed nor unpacked, but for a copy of one matrix at a time in
+// the backward pass.
+LinearWeightPtr make_trained_low_rank_weight(LinearWeightPtr base,
+                                             at::Tensor down,
+                                             at::Tensor up,
+                                             double scale);
+
 // Several weights over the same x; packed ones, and the first factors of
-// low-rank ones, run in one parallel region; dense ones that record share one backward step.
+// low-rank ones, run in one parallel region; where anything is recorded, all share one backward
+// step.
 std::vector<at::Tensor> apply_together(std::initializer_list<const LinearWeight*> weights,
                                        const at::Tensor& x);
 

@@ -9,13 +9,12 @@ namespace adze::train {
 namespace {
 
 tensor::CrossEntropy next_token_loss(const model::Model& model,
-                                     const kv::Rotation& rotation,
+                                     PackedAttention& attention,
                                      const data::TokenBatch& batch,
                                      const LossOptions& options) {
-  PackedAttention attention(model.spec, rotation, batch.sequence_starts);
   const model::TokenRows rows{{batch.tokens.begin(), batch.tokens.end()}, batch.sequence_starts};
   return tensor::cross_entropy(
-      model::forward(model, rows, attention),
+      model::forward(model, rows, attention, options.activations),
       *model.output,
       batch.targets,
       {.scale = options.scale, .z_loss = options.z_loss, .softcap = model.spec.output_softcap});
@@ -27,7 +26,8 @@ double add_gradients(const model::Model& model,
                      const kv::Rotation& rotation,
                      const data::TokenBatch& batch,
                      const LossOptions& options) {
-  const tensor::CrossEntropy result = next_token_loss(model, rotation, batch, options);
+  PackedAttention attention(model.spec, rotation, batch.sequence_starts);
+  const tensor::CrossEntropy result = next_token_loss(model, attention, batch, options);
   tensor::backward(result.loss);
   return result.sum();
 }
@@ -36,7 +36,8 @@ double loss_sum(const model::Model& model,
                 const kv::Rotation& rotation,
                 const data::TokenBatch& batch) {
   const tensor::WithoutGradients guard;
-  return next_token_loss(model, rotation, batch, {}).sum();
+  PackedAttention attention(model.spec, rotation, batch.sequence_starts);
+  return next_token_loss(model, attention, batch, {}).sum();
 }
 
 }  // namespace adze::train

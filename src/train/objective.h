@@ -5,6 +5,7 @@
 
 #include "data/batch_source.h"
 #include "kv/rotation.h"
+#include "model/forward.h"
 #include "model/model.h"
 
 namespace adze::train {
@@ -12,6 +13,7 @@ namespace adze::train {
 struct LossOptions {
   double scale = 1;  // of the gradient: 1 / targets of the whole step
   double z_loss = 0;
+  model::Activations activations = model::Activations::kKept;
 };
 
 // Σ of the losses of the batch's targets, in nats. With gradients: adds the gradient of scale * (Σ

@@ -10,16 +10,20 @@
 #include <gtest/gtest.h>
 
 #include "core/check.h"
+#include "core/error.h"
+#include "core/parallel.h"
 #include "core/rng.h"
 #include "data/tokenizer_files.h"
 #include "data/tokenizer_training.h"
 #include "kv/cache_registry.h"
 #include "kv/cached_attention.h"
 #include "kv/sequence.h"
+#include "model/adapter.h"
 #include "model/architectures.h"
 #include "model/checkpoint.h"
 #include "model/forward.h"
 #include "model/kv_sharing.h"
+#include "model/load_model.h"
 #include "model/trainable_model.h"
 #include "tensor/leaf.h"
 #include "train/packed_attention.h"
@@ -164,6 +168,52 @@ TEST(Objective, MicroBatchesAddUp) {
   }
 }
 
+TEST(Objective, RecomputedActivationsGiveTheSameBits) {
+  for (const model::ModelSpec& spec : specs()) {
+    const model::TrainableModel model(spec);
+    model::initialise(model, 1);
+    disturb(model);
+    const kv::Rotation rotation = rotation_of(spec);
+    const data::TokenBatch batch = random_batch({9, 9, 1, 17}, spec.vocab_size);
+    const double kept = add_gradients(model.model(), rotation, batch, {.scale = 0.01});
+    const std::vector<float> expected(model.gradients(), model.gradients() + model.size());
+    std::fill_n(model.gradients(), model.size(), 0.0F);
+    const double again =
+        add_gradients(model.model(),
+                      rotation,
+                      batch,
+                      {.scale = 0.01, .activations = model::Activations::kRecomputed});
+    EXPECT_EQ(kept, again);
+    EXPECT_EQ(std::vector<float>(model.gradients(), model.gradients() + model.size()), expected)
+        << spec.architecture;
+  }
+}
+
+TEST(Objective, GradientBitsDoNotDependOnThreads) {
+  for (const model::ModelSpec& spec : specs()) {
+    if (spec.attention_softcap > 0) {
+      continue;  // libtorch's products
+    }
+    const model::TrainableModel model(spec);
+    model::initialise(model, 1);
+    disturb(model);
+    const kv::Rotation rotation = rotation_of(spec);
+    const data::TokenBatch batch = random_batch({60, 9, 64, 64, 50}, spec.vocab_size);
+    const int threads = core::num_threads();
+    std::vector<std::vector<float>> results;
+    for (const int count : {1, 2, 5}) {
+      core::set_num_threads(count);
+      std::fill_n(model.gradients(), model.size(), 0.0F);
+      const double loss = add_gradients(model.model(), rotation, batch, {.scale = 0.01});
+      results.emplace_back(model.gradients(), model.gradients() + model.size());
+      results.back().push_back(static_cast<float>(loss));
+    }
+    core::set_num_threads(threads);
+    EXPECT_EQ(results[0], results[1]) << spec.architecture;
+    EXPECT_EQ(results[0], results[2]) << spec.architecture;
+  }
+}
+
 TEST(Objective, TrainingAndInferenceAreOneModel) {
   for (const model::ModelSpec& spec : specs()) {
     const model::TrainableModel model(spec);
@@ -212,6 +262,84 @@ TEST(Objective, SequencesDoNotSeeEachOther) {
   const std::vector<float> joined = floats(hidden());
   batch.tokens[3] = (batch.tokens[3] + 1) % 40;
   EXPECT_NE(half(joined), half(floats(hidden())));
+}
+
+// A temporary folder with the model saved in it, and a tokenizer.
+std::filesystem::path saved_model(const model::TrainableModel& model) {
+  std::string name = (std::filesystem::temp_directory_path() / "adze-model-XXXXXX").string();
+  core::check(::mkdtemp(name.data()) != nullptr, "a folder");
+  const std::filesystem::path folder = name;
+  std::filesystem::create_directories(folder / "tokenizer");
+  data::write_tokenizer_files(
+      folder / "tokenizer", data::byte_pair_tokenizer({}, "gpt-2"), std::nullopt);
+  model::write_model(model, core::TensorType::kF32, folder / "tokenizer", folder / "base");
+  return folder;
+}
+
+TEST(LowRankFactors, GradientIsTheSlopeAndTheSavedAdapterGivesTheTrainedLogits) {
+  for (const std::string architecture : {"llama", "qwen3", "phi3"}) {
+    model::ModelSpec spec = spec_of(architecture);
+    spec.vocab_size = 257;
+    spec.tied_output = architecture == "llama";
+    const model::TrainableModel origin(spec);
+    model::initialise(origin, 1);
+    disturb(origin);
+    const auto folder = saved_model(origin);
+    // Packed weights, as a file's: f32 here, so that nothing but order of sums differs.
+    const model::ModelPtr base =
+        model::load_model(model::open_checkpoint(folder / "base"), kernels::Arithmetic::kF32);
+    const model::LowRankOptions options{.rank = 3, .alpha = 6, .targets = {"all-linear"}};
+    const model::TrainableModel adapted(*base, options);
+    model::initialise_factors(adapted, 3);
+    const kv::Rotation rotation = rotation_of(base->spec);
+    const data::TokenBatch batch = random_batch({9, 1, 17}, spec.vocab_size);
+    const double untrained = loss_sum(*base, rotation, batch);
+    EXPECT_EQ(loss_sum(adapted.model(), rotation, batch), untrained);
+    disturb(adapted);
+    EXPECT_NE(loss_sum(adapted.model(), rotation, batch), untrained);
+    EXPECT_EQ(loss_sum(*base, rotation, batch), untrained);  // the base is as it was
+    const double scale = 1 / static_cast<double>(batch.num_targets);
+    add_gradients(adapted.model(), rotation, batch, {.scale = scale});
+    for (const model::TrainableTensor& tensor : adapted.tensors()) {
+      float* values = adapted.values() + tensor.offset;
+      const float* gradient = adapted.gradients() + tensor.offset;
+      double norm = 0;
+      for (int64_t i = 0; i < tensor.count; ++i) {
+        norm += static_cast<double>(gradient[i]) * static_cast<double>(gradient[i]);
+      }
+      norm = std::sqrt(norm);
+      ASSERT_GT(norm, 1e-6) << architecture << " " << tensor.name;
+      const std::vector<float> kept(values, values + tensor.count);
+      const auto loss_at = [&](double distance) {
+        for (int64_t i = 0; i < tensor.count; ++i) {
+          values[i] = static_cast<float>(static_cast<double>(kept[static_cast<size_t>(i)]) +
+                                         distance * static_cast<double>(gradient[i]) / norm);
+        }
+        return loss_sum(adapted.model(), rotation, batch) * scale;
+      };
+      const double reach = std::min(5e-3 / norm, 0.05);
+      const double slope = (loss_at(reach) - loss_at(-reach)) / (2 * reach);
+      std::copy(kept.begin(), kept.end(), values);
+      EXPECT_NEAR(slope / norm, 1, 0.02) << architecture << " " << tensor.name;
+    }
+    model::write_factors(adapted, options, "base", folder / "adapter");
+    const model::ModelPtr loaded = model::load_adapter(base, folder / "adapter");
+    const model::TokenRows rows{{batch.tokens.begin(), batch.tokens.end()}, batch.sequence_starts};
+    const tensor::WithoutGradients guard;
+    const auto logits_of = [&](const model::Model& model) {
+      PackedAttention attention(model.spec, rotation, batch.sequence_starts);
+      return model::logits(model, model::forward(model, rows, attention));
+    };
+    EXPECT_LT(largest_difference(logits_of(adapted.model()), logits_of(*loaded)), 2e-4)
+        << architecture;
+    std::filesystem::remove_all(folder);
+  }
+}
+
+TEST(LowRankFactors, TargetsThatTheModelLacksAreNamed) {
+  const model::TrainableModel origin(spec_of("llama"));
+  EXPECT_THROW(model::TrainableModel(origin.model(), {.rank = 2, .targets = {"w_pack"}}),
+               core::Error);
 }
 
 TEST(TrainableModel, ValuesComeBackFromTheSavedModel) {

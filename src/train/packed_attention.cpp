@@ -12,7 +12,11 @@ PackedAttention::PackedAttention(const model::ModelSpec& spec,
     : spec_(spec),
       rotation_(rotation),
       sequence_starts_(std::move(sequence_starts)),
-      key_values_(static_cast<size_t>(spec.num_layers)) {
+      key_values_(static_cast<size_t>(spec.num_layers)),
+      last_reader_(static_cast<size_t>(spec.num_layers)) {
+  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
+    last_reader_[static_cast<size_t>(spec.kv_source[static_cast<size_t>(layer)])] = layer;
+  }
   for (size_t i = 0; i + 1 < sequence_starts_.size(); ++i) {
     for (int64_t row = sequence_starts_[i]; row < sequence_starts_[i + 1]; ++row) {
       positions_.push_back(row - sequence_starts_[i]);
@@ -29,9 +33,13 @@ at::Tensor PackedAttention::attend(int64_t layer,
   if (spec_.owns_kv(layer)) {
     key_values_[source] = {tensor::rotate(key, table, positions_), value};
   }
+  const KeyValue shared = key_values_[source];
+  if (last_reader_[source] == layer) {
+    key_values_[source] = {};  // nobody asks for them again
+  }
   return tensor::packed_attention(tensor::rotate(query, table, positions_),
-                                  key_values_[source].key,
-                                  key_values_[source].value,
+                                  shared.key,
+                                  shared.value,
                                   sequence_starts_,
                                   {.heads = spec_.heads,
                                    .kv_heads = spec_.kv_heads,

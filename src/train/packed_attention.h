@@ -33,6 +33,7 @@ class PackedAttention : public model::AttentionContext {
   std::vector<int64_t> sequence_starts_;
   std::vector<int64_t> positions_;    // [rows], from 0 in every sequence
   std::vector<KeyValue> key_values_;  // [num_layers]; of layers that own theirs
+  std::vector<int64_t> last_reader_;  // [num_layers]; of a layer's keys and values
 };
 
 }  // namespace adze::train

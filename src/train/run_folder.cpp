@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -17,12 +18,14 @@
 #include "core/mapped_file.h"
 #include "core/write_all.h"
 #include "formats/sha256.h"
+#include "train/event_file.h"
 
 namespace adze::train {
 namespace {
 
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kMetrics = "metrics.jsonl";
+constexpr const char* kEvents = "events.out.tfevents.0";
 
 core::Error system_error(const char* action, const std::filesystem::path& path) {
   return core::error("train", "cannot {} {}: {}", action, path.string(), std::strerror(errno));
@@ -129,6 +132,36 @@ nlohmann::json read_checkpoint(const std::filesystem::path& folder,
   return manifest["info"];
 }
 
+// The row's numbers for TensorBoard.
+std::string event_of(const nlohmann::ordered_json& row) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  std::vector<Scalar> scalars;
+  for (const auto& [name, value] : row.items()) {
+    if (name != "step" && value.is_number()) {
+      scalars.push_back({name, value.get<double>()});
+    }
+  }
+  return frame_record(scalars_event(
+      std::chrono::duration<double>(now).count(), row.at("step").get<int64_t>(), scalars));
+}
+
+// Calls body(row, its line) for each whole row of metrics.
+template <class Body>
+void for_rows(const std::string& text, Body&& body) {
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = text.find('\n', begin);
+    if (end == std::string::npos) {
+      break;
+    }
+    const std::string line = text.substr(begin, end + 1 - begin);
+    const auto row = nlohmann::ordered_json::parse(line, nullptr, false);
+    if (row.is_object() && row.contains("step") && row["step"].is_number_integer()) {
+      body(row, line);
+    }
+    begin = end + 1;
+  }
+}
+
 }  // namespace
 
 void check_folder(const std::filesystem::path& path, bool resume) {
@@ -154,10 +187,11 @@ RunFolder::RunFolder(std::filesystem::path path, bool resume) : path_(std::move(
     ::close(lock_);
     throw core::error("train", "another process trains in {}", path_.string());
   }
-  metrics_ = Descriptor(path_ / kMetrics, O_WRONLY | O_CREAT | O_APPEND).release();
+  open_metrics();
 }
 
 RunFolder::~RunFolder() {
+  ::close(events_);
   ::close(metrics_);
   ::close(lock_);
 }
@@ -173,29 +207,38 @@ void RunFolder::add_metrics(const nlohmann::ordered_json& row) {
   if (!core::write_all(metrics_, std::as_bytes(std::span(line)))) {
     throw system_error("write", path_ / kMetrics);
   }
+  const std::string event = event_of(row);
+  if (!core::write_all(events_, std::as_bytes(std::span(event)))) {
+    throw system_error("write", path_ / kEvents);
+  }
+}
+
+void RunFolder::open_metrics() {
+  ::close(std::exchange(events_, -1));
+  ::close(std::exchange(metrics_, -1));
+  metrics_ = Descriptor(path_ / kMetrics, O_WRONLY | O_CREAT | O_APPEND).release();
+  core::AtomicFile file(path_ / kEvents);
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  file.write(frame_record(version_event(std::chrono::duration<double>(now).count())));
+  for_rows(read_text(path_ / kMetrics),
+           [&](const auto& row, const std::string&) { file.write(event_of(row)); });
+  file.commit();
+  events_ = Descriptor(path_ / kEvents, O_WRONLY | O_APPEND).release();
 }
 
 void RunFolder::cut_metrics(int64_t step) {
   const std::string text = read_text(path_ / kMetrics);
   std::string kept;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = text.find('\n', begin);
-    if (end == std::string::npos) {
-      break;
+  for_rows(text, [&](const auto& row, const std::string& line) {
+    if (row["step"].template get<int64_t>() <= step) {
+      kept += line;
     }
-    const auto row = nlohmann::json::parse(text.substr(begin, end - begin), nullptr, false);
-    const bool whole = row.is_object() && row.contains("step") && row["step"].is_number_integer();
-    if (whole && row["step"].get<int64_t>() <= step) {
-      kept.append(text, begin, end + 1 - begin);
-    }
-    begin = end + 1;
-  }
+  });
   if (kept != text) {
     core::AtomicFile file(path_ / kMetrics);
     file.write(kept);
     file.commit();
-    ::close(metrics_);
-    metrics_ = Descriptor(path_ / kMetrics, O_WRONLY | O_CREAT | O_APPEND).release();
+    open_metrics();
   }
 }
 

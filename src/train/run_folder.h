@@ -3,8 +3,10 @@
 //
 //   config.json            the effective options
 //   metrics.jsonl          a row a step, a row an evaluation
+//   events.out.tfevents.0  the same rows for TensorBoard
 //   checkpoints/step-N/    complete states after N steps, the newest few
-//   model/                 the trained model, as a Hugging Face folder
+//   model/                 the trained model, as a Hugging Face folder; or
+//   adapter/               the trained factors, as PEFT writes them
 //   summary.json           what the run came to; there when it is finished
 //
 // A checkpoint is written under another name, fsynced and renamed, so one under its own name is
@@ -39,11 +41,13 @@ class RunFolder {
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path model_path() const { return path_ / "model"; }
+  std::filesystem::path adapter_path() const { return path_ / "adapter"; }
 
   // Complete or absent.
   void write_json(const std::string& name, const nlohmann::ordered_json& value) const;
 
-  // Appends a row at once; a process that dies loses none that were added.
+  // Appends a row at once, and its numbers as an event; a process that dies loses none that were
+  // added.
   void add_metrics(const nlohmann::ordered_json& row);
   // Drops rows of steps above `step`, and a last row that was cut short.
   void cut_metrics(int64_t step);
@@ -65,10 +69,12 @@ class RunFolder {
 
  private:
   std::vector<std::filesystem::path> checkpoints() const;  // the newest first
+  void open_metrics();  // for appending; events are made anew from the rows there are
 
   std::filesystem::path path_;
   int lock_ = -1;
   int metrics_ = -1;
+  int events_ = -1;
 };
 
 }  // namespace adze::train

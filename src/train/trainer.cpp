@@ -18,12 +18,14 @@
 #include "model/architectures.h"
 #include "model/checkpoint.h"
 #include "model/kv_sharing.h"
+#include "model/load_model.h"
 #include "model/trainable_model.h"
 #include "tensor/memory.h"
 #include "tensor/process_group.h"
 #include "tensor/threads.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
+#include "train/run_catalogue.h"
 #include "train/run_folder.h"
 #include "train/sharded_optimizer.h"
 
@@ -39,38 +41,6 @@ core::TensorType save_type(const std::string& name) {
     return core::TensorType::kF32;
   }
   return name == "f16" ? core::TensorType::kF16 : core::TensorType::kBF16;
-}
-
-model::ModelSpec new_spec(const ModelShapeOptions& shape, int64_t vocab_size) {
-  model::ModelSpec spec;
-  spec.architecture = shape.architecture;
-  spec.name = "adze";
-  model::set_architecture_constants(spec);  // throws where the name is unknown
-  if (shape.architecture != "llama" && shape.architecture != "mistral" &&
-      shape.architecture != "qwen2" && shape.architecture != "qwen3") {
-    throw core::InvalidOption(
-        "architecture", shape.architecture, "llama, mistral, qwen2 or qwen3 for a new model");
-  }
-  spec.vocab_size = vocab_size;
-  spec.hidden_size = shape.hidden_size;
-  spec.intermediate_size = shape.intermediate_size;
-  spec.num_layers = shape.num_layers;
-  spec.heads = shape.heads;
-  spec.kv_heads = shape.kv_heads;
-  if (shape.heads < 1 || shape.hidden_size % shape.heads != 0) {
-    throw core::InvalidOption(
-        "heads", std::to_string(shape.heads), fmt::format("a divisor of {}", shape.hidden_size));
-  }
-  if (shape.num_layers < 1 || shape.num_layers > 4096) {
-    throw core::InvalidOption("layers", std::to_string(shape.num_layers), "1 to 4096");
-  }
-  spec.head_dim = shape.hidden_size / shape.heads;
-  spec.context_length = shape.context_length;
-  spec.ropes = {{.base = shape.rope_base, .dims = spec.head_dim, .scaling = {}}};
-  spec.tied_output = shape.tied_output;
-  spec.kv_source =
-      shape.kv_source.empty() ? model::own_kv_sources(shape.num_layers) : shape.kv_source;
-  return spec;
 }
 
 std::vector<Parameter> parameters_of(const model::TrainableModel& model) {
@@ -199,8 +169,7 @@ class Run {
       group_.barrier();  // process 0 has written the model
       return {true, {}};
     }
-    model::write_model(
-        *model_, save_type(options_.save_type), training_->folder(), folder->model_path());
+    const std::filesystem::path result = write_result(*folder);
     TrainSummary summary{true, {}};
     summary.json = {{"steps", progress_.step},
                     {"tokens", progress_.tokens},
@@ -211,7 +180,7 @@ class Run {
                     {"parameters", model_->num_parameters()},
                     {"skipped_steps", progress_.skipped},
                     {"workers", group_.size()},
-                    {"model", folder->model_path().string()}};
+                    {options_.factors.rank > 0 ? "adapter" : "model", result.string()}};
     folder->write_json(kSummary, summary.json);
     group_.barrier();
     return summary;
@@ -249,7 +218,7 @@ class Run {
   void make_model(const std::filesystem::path& path) {
     const int64_t vocab_size = training_->vocab_size();
     if (!options_.model) {
-      model_ = std::make_unique<model::TrainableModel>(new_spec(options_.shape, vocab_size));
+      model_ = std::make_unique<model::TrainableModel>(new_model_spec(options_.shape, vocab_size));
       model::initialise(*model_, options_.seed);
       return;
     }
@@ -262,8 +231,25 @@ class Run {
                         *options_.model,
                         vocab_size);
     }
+    if (options_.factors.rank > 0) {
+      base_ = model::load_model(checkpoint, kernels::Arithmetic::kF32);
+      model_ = std::make_unique<model::TrainableModel>(*base_, options_.factors);
+      model::initialise_factors(*model_, options_.seed);
+      return;
+    }
     model_ = std::make_unique<model::TrainableModel>(checkpoint.spec);
     model::read_values(*model_, checkpoint);
+  }
+
+  // Returns its folder.
+  std::filesystem::path write_result(const RunFolder& folder) const {
+    if (options_.factors.rank > 0) {
+      model::write_factors(*model_, options_.factors, *options_.model, folder.adapter_path());
+      return folder.adapter_path();
+    }
+    model::write_model(
+        *model_, save_type(options_.save_type), training_->folder(), folder.model_path());
+    return folder.model_path();
   }
 
   // Each document alone, cut where the model's context ends.
@@ -344,11 +330,14 @@ class Run {
     std::fill_n(model_->gradients(), size, 0.0F);
     double shared[2] = {0, hooks_.stopped() ? 1.0 : 0.0};  // Σ losses; who wants to stop
     for (const auto& part : own_parts(plan, options_.step_tokens)) {
-      shared[0] +=
-          add_gradients(model_->model(),
-                        *rotation_,
-                        data::read_batch(*training_, part),
-                        {.scale = 1 / static_cast<double>(targets), .z_loss = options_.z_loss});
+      shared[0] += add_gradients(
+          model_->model(),
+          *rotation_,
+          data::read_batch(*training_, part),
+          {.scale = 1 / static_cast<double>(targets),
+           .z_loss = options_.z_loss,
+           .activations = options_.checkpoint_activations ? model::Activations::kRecomputed
+                                                          : model::Activations::kKept});
     }
     group_.sum(std::span(shared));
     group_.sum(std::span(model_->gradients(), size));
@@ -422,6 +411,7 @@ class Run {
   std::unique_ptr<data::TokenData> training_;
   std::unique_ptr<data::TokenData> validation_;
   std::vector<data::TrainingSequence> validation_plan_;
+  model::ModelPtr base_;  // of an adapter
   std::unique_ptr<model::TrainableModel> model_;
   std::unique_ptr<data::BatchSource> source_;
   std::unique_ptr<kv::Rotation> rotation_;
@@ -443,7 +433,8 @@ void check_config(const std::filesystem::path& out, const nlohmann::json& now) {
   }
   for (const auto& [name, value] : now.items()) {
     const bool free = name == "checkpoint-every" || name == "keep-checkpoints" ||
-                      name == "verify-data" || name == "save-type" || name == "worker-timeout";
+                      name == "verify-data" || name == "save-type" || name == "worker-timeout" ||
+                      name == "checkpoint-activations";
     if (!free && before->contains(name) && nlohmann::json((*before)[name]) != value) {
       throw core::error("train",
                         "{}: expected {} as the run began, got {}",
@@ -455,6 +446,38 @@ void check_config(const std::filesystem::path& out, const nlohmann::json& now) {
 }
 
 }  // namespace
+
+model::ModelSpec new_model_spec(const ModelShapeOptions& shape, int64_t vocab_size) {
+  model::ModelSpec spec;
+  spec.architecture = shape.architecture;
+  spec.name = "adze";
+  model::set_architecture_constants(spec);  // throws where the name is unknown
+  if (shape.architecture != "llama" && shape.architecture != "mistral" &&
+      shape.architecture != "qwen2" && shape.architecture != "qwen3") {
+    throw core::InvalidOption(
+        "architecture", shape.architecture, "llama, mistral, qwen2 or qwen3 for a new model");
+  }
+  spec.vocab_size = vocab_size;
+  spec.hidden_size = shape.hidden_size;
+  spec.intermediate_size = shape.intermediate_size;
+  spec.num_layers = shape.num_layers;
+  spec.heads = shape.heads;
+  spec.kv_heads = shape.kv_heads;
+  if (shape.heads < 1 || shape.hidden_size % shape.heads != 0) {
+    throw core::InvalidOption(
+        "heads", std::to_string(shape.heads), fmt::format("a divisor of {}", shape.hidden_size));
+  }
+  if (shape.num_layers < 1 || shape.num_layers > 4096) {
+    throw core::InvalidOption("layers", std::to_string(shape.num_layers), "1 to 4096");
+  }
+  spec.head_dim = shape.hidden_size / shape.heads;
+  spec.context_length = shape.context_length;
+  spec.ropes = {{.base = shape.rope_base, .dims = spec.head_dim, .scaling = {}}};
+  spec.tied_output = shape.tied_output;
+  spec.kv_source =
+      shape.kv_source.empty() ? model::own_kv_sources(shape.num_layers) : shape.kv_source;
+  return spec;
+}
 
 void TrainOptions::validate() const {
   constexpr int64_t kMost = int64_t{1} << 40;
@@ -491,6 +514,10 @@ void TrainOptions::validate() const {
     throw core::InvalidOption("save-type", save_type, "f32, f16 or bf16");
   }
   schedule.validate();
+  factors.validate();
+  if (factors.rank > 0 && !model) {
+    throw core::UsageError("[train] lora-rank: expected a model to add factors to, got none");
+  }
 }
 
 TrainSummary train(const TrainOptions& options,
@@ -527,10 +554,22 @@ TrainSummary train(const TrainOptions& options,
     folder->write_json(kConfig, config);
   }
   RunFolder* own_folder = folder ? &*folder : nullptr;
+  const auto catalogue = [&](const char* state, const nlohmann::ordered_json& what) {
+    try {
+      if (folder) {
+        RunCatalogue().set(out, state, config, what);
+      }
+    } catch (const core::Error& failure) {  // a run is worth more than its entry
+      hooks.notice(failure.what());
+    }
+  };
+  catalogue("running", nullptr);
   if (resume) {
     run.resume(own_folder);
   }
-  return run.run(own_folder);
+  TrainSummary result = run.run(own_folder);
+  catalogue(result.finished ? "finished" : "stopped", result.json);
+  return result;
 }
 
 }  // namespace adze::train

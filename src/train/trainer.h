@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/options.h"
+#include "model/trainable_model.h"
 #include "train/schedule.h"
 
 namespace adze::train {
@@ -48,16 +49,21 @@ struct ModelShapeOptions {
   }
 };
 
+// Throws InvalidOption or core::Error: field, value, legal range.
+model::ModelSpec new_model_spec(const ModelShapeOptions& shape, int64_t vocab_size);
+
 struct TrainOptions {
   std::string data;
   std::optional<std::string> validation_data;
   int64_t validation_documents = 0;
   int64_t validation_tokens = 65536;
   std::optional<std::string> model;
+  model::LowRankOptions factors;
   ModelShapeOptions shape;
   std::string batches = "concat";
   int64_t step_tokens = 8192;
   int64_t micro_batch_tokens = 8192;
+  bool checkpoint_activations = false;
   int64_t steps = 1000;
   std::string optimizer = "adamw";
   ScheduleOptions schedule;
@@ -82,6 +88,7 @@ struct TrainOptions {
           "without validation-data: the last documents of the data, kept out of training");
     visit("validation-tokens", self.validation_tokens, "tokens that an evaluation scores, at most");
     visit("model", self.model, "a model to go on with: a name, a GGUF file or a folder");
+    visit("", self.factors, "");
     visit("", self.shape, "");
     visit("batches",
           self.batches,
@@ -90,6 +97,10 @@ struct TrainOptions {
     visit("micro-batch-tokens",
           self.micro_batch_tokens,
           "rows of a forward and backward pass; changes memory and rounding alone");
+    visit("checkpoint-activations",
+          self.checkpoint_activations,
+          "keep activations between layers alone and compute the rest again: less memory, the same "
+          "bits, a third more work");
     visit("steps", self.steps, "optimiser steps of the run");
     visit("optimizer", self.optimizer, "adamw, ...; keys behind a colon: adamw:beta2=0.99");
     visit("", self.schedule, "");

@@ -17,20 +17,7 @@ import time
 import unittest
 
 from adze_program import ADZE, Case, run
-
-HERE = pathlib.Path(__file__).resolve().parent
-TINY = HERE.parent / "support" / "tiny-train.json"
-WORDS = ("the a one river mountain walked over under green house slowly and then because light "
-         "water stone said she he they found lost again never always north wind").split()
-
-
-def write_documents(path, count, seed):
-    draw = random.Random(seed)
-    with open(path, "w", encoding="utf-8") as file:
-        for _ in range(count):
-            words = [draw.choice(WORDS) for _ in range(draw.randint(5, 120))]
-            file.write(json.dumps({"text": " ".join(words)}) + "\n")
-
+from train_data import TINY, make_data, write_documents
 
 def losses(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -41,13 +28,7 @@ class Training(Case):
     @classmethod
     def setUpClass(cls):
         cls.root = pathlib.Path(tempfile.mkdtemp(prefix="adze-train-"))
-        write_documents(cls.root / "text.jsonl", 600, 1)
-        for arguments in (["data", "train-tokenizer", "--input", cls.root / "text.jsonl",
-                           "--vocab-size", 320, "--out", cls.root / "tokenizer"],
-                          ["data", "tokenize", "--input", cls.root / "*.jsonl", "--tokenizer",
-                           cls.root / "tokenizer", "--out", cls.root / "data"]):
-            result = run(*arguments)
-            assert result.returncode == 0, result.stderr.decode()
+        make_data(cls.root)
 
     @classmethod
     def tearDownClass(cls):

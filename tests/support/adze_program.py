@@ -5,9 +5,12 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import unittest
 
 ADZE = os.environ.get("ADZE", "build/adze")
+# Runs of tests are not for the user's catalogue.
+os.environ.setdefault("ADZE_RUNS", os.path.join(tempfile.gettempdir(), f"adze-test-runs-{os.getuid()}.sqlite"))
 MODEL = "smollm2-135m"
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE
 

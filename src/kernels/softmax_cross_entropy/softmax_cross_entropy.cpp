@@ -60,6 +60,10 @@ void row_losses(
   core::parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const float* values = logits + row * columns;
+      if (targets[row] < 0) {
+        losses[row] = 0;
+        continue;
+      }
       const float largest = row_maximum(values, columns);
       double total = 0;
       for (int64_t first = 0; first < columns; first += kRun) {

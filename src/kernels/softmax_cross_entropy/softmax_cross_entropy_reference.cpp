@@ -8,6 +8,10 @@ namespace adze::kernels {
 void softmax_cross_entropy_reference(
     const float* logits, const int32_t* targets, int64_t rows, int64_t columns, float* losses) {
   for (int64_t row = 0; row < rows; ++row) {
+    if (targets[row] < 0) {
+      losses[row] = 0;
+      continue;
+    }
     const float* values = logits + row * columns;
     const double largest = static_cast<double>(*std::max_element(values, values + columns));
     double total = 0;

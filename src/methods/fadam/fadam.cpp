@@ -111,9 +111,10 @@ HWY_INLINE Vector to_power(Vector fisher, float power) {
   return hn::LoadU(kFloats, lanes);
 }
 
-HWY_INLINE Vector divisor_of(Vector fisher, const Factors& factors) {
+// 1 / D: one division serves gradient and value.
+HWY_INLINE Vector metric_of(Vector fisher, const Factors& factors) {
   const Vector sum = hn::Add(to_power(fisher, factors.power), set(factors.epsilon));
-  return hn::Max(sum, set(1e-30F));
+  return hn::Div(set(1), hn::Max(sum, set(1e-30F)));
 }
 
 // The gradient, or under another order of momentum the momentum, that is preconditioned.
@@ -152,10 +153,10 @@ Sums measure(const FisherSpan& tensor, const Factors& factors, int64_t first, in
   Squares decayed;
   const bool with_decay = tensor.decays && factors.fisher_decay;
   for (int64_t i = first; i < first + count; i += kLanes) {
-    const Vector divisor = divisor_of(hn::LoadU(kFloats, tensor.fisher + i), factors);
-    natural.add(hn::Div(source_of(tensor, factors, i), divisor));
+    const Vector metric = metric_of(hn::LoadU(kFloats, tensor.fisher + i), factors);
+    natural.add(hn::Mul(source_of(tensor, factors, i), metric));
     if (with_decay) {
-      decayed.add(hn::Div(hn::LoadU(kFloats, tensor.value + i), divisor));
+      decayed.add(hn::Mul(hn::LoadU(kFloats, tensor.value + i), metric));
     }
   }
   return {.natural = natural.sum(), .decayed = decayed.sum()};
@@ -164,8 +165,8 @@ Sums measure(const FisherSpan& tensor, const Factors& factors, int64_t first, in
 // Pass C: momentum and values.
 void apply(const FisherSpan& tensor, const Factors& factors, int64_t first, int64_t count) {
   for (int64_t i = first; i < first + count; i += kLanes) {
-    const Vector divisor = divisor_of(hn::LoadU(kFloats, tensor.fisher + i), factors);
-    const Vector natural = hn::Div(source_of(tensor, factors, i), divisor);  // [07 §2.2 line 9]
+    const Vector metric = metric_of(hn::LoadU(kFloats, tensor.fisher + i), factors);
+    const Vector natural = hn::Mul(source_of(tensor, factors, i), metric);  // [07 §2.2 line 9]
     Vector value = hn::LoadU(kFloats, tensor.value + i);
     Vector direction = natural;
     if (factors.natural_momentum) {
@@ -177,7 +178,7 @@ void apply(const FisherSpan& tensor, const Factors& factors, int64_t first, int6
     }
     Vector step = hn::Mul(direction, set(factors.direction));
     if (tensor.decays) {
-      const Vector decayed = factors.fisher_decay ? hn::Div(value, divisor) : value;
+      const Vector decayed = factors.fisher_decay ? hn::Mul(value, metric) : value;
       step = hn::MulAdd(decayed, set(factors.decay), step);  // [07 §2.2 line 12]
     }
     value = hn::Add(value, step);  // [07 §2.2 line 14]
@@ -300,11 +301,10 @@ Factors first_factors(const FAdamOptions& options, const Update& update) {
           .natural_momentum = options.natural_momentum};
 }
 
-}  // namespace
-
-void fadam_update(const FAdamOptions& options,
-                  const Update& update,
-                  std::span<const FisherSpan> tensors) {
+// All three passes over some tensors.
+void update_together(const FAdamOptions& options,
+                     const Update& update,
+                     std::span<const FisherSpan> tensors) {
   const std::vector<Block> blocks = cut_into_blocks(tensors);
   std::vector<Sums> sums(blocks.size());
   std::vector<Sums> totals(tensors.size());
@@ -357,6 +357,26 @@ void fadam_update(const FAdamOptions& options,
           HWY_DYNAMIC_DISPATCH(apply)(span, factors[tensor], first, count);
         });
   });
+}
+
+}  // namespace
+
+void fadam_update(const FAdamOptions& options,
+                  const Update& update,
+                  std::span<const FisherSpan> tensors) {
+  // So many values that a third-level cache holds them and their state from pass to pass.
+  constexpr int64_t kTogether = int64_t{1} << 19;  // 8 MB
+  for (size_t first = 0; first < tensors.size();) {
+    size_t end = first;
+    for (int64_t values = 0; end < tensors.size(); ++end) {
+      values += tensors[end].count;
+      if (values > kTogether && end > first) {
+        break;
+      }
+    }
+    update_together(options, update, tensors.subspan(first, end - first));
+    first = end;
+  }
 }
 
 namespace {

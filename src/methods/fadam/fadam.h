@@ -65,9 +65,9 @@ struct Update {
   int64_t step;
 };
 
-// All tensors in three passes over memory, 13 floats of traffic a value where it decays. Sums over
-// a tensor are taken in double, in blocks of fixed size and in order: bits do not depend on
-// threads.
+// Three passes, 12 floats of traffic a value where it decays; small tensors are taken in groups
+// that stay in a cache from pass to pass. Sums over a tensor are taken in double, in blocks of
+// fixed size and in order: bits do not depend on threads.
 void fadam_update(const FAdamOptions& options,
                   const Update& update,
                   std::span<const FisherSpan> tensors);

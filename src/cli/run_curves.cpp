@@ -1,0 +1,170 @@
+#include "cli/run_curves.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include <fmt/format.h>
+
+namespace adze::cli {
+namespace {
+
+constexpr double kWidth = 760;
+constexpr double kHeight = 420;
+constexpr double kLeft = 64;
+constexpr double kTop = 20;
+constexpr double kRight = 20;
+constexpr double kBottom = 44;
+constexpr size_t kMostPoints = 1000;
+constexpr std::array<const char*, 8> kColours = {
+    "#2f6f9f", "#c0632f", "#3d8b4f", "#8a4fa3", "#b03a48", "#7a6a20", "#3a8f8f", "#555555"};
+
+struct Range {
+  double low = std::numeric_limits<double>::infinity();
+  double high = -std::numeric_limits<double>::infinity();
+
+  void take(double value) {
+    low = std::min(low, value);
+    high = std::max(high, value);
+  }
+  bool empty() const { return low > high; }
+  double share(double value) const { return high > low ? (value - low) / (high - low) : 0.5; }
+};
+
+// A round distance that gives some five ticks: 1, 2 or 5 times a power of ten.
+double tick_step(const Range& range) {
+  const double rough = std::max(range.high - range.low, 1e-12) / 5;
+  const double power = std::pow(10, std::floor(std::log10(rough)));
+  for (const double factor : {1.0, 2.0, 5.0}) {
+    if (factor * power >= rough) {
+      return factor * power;
+    }
+  }
+  return 10 * power;
+}
+
+std::string escaped(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    switch (c) {
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '&':
+        result += "&amp;";
+        break;
+      case '"':
+        result += "&quot;";
+        break;
+      default:
+        result += static_cast<unsigned char>(c) < 32 ? ' ' : c;
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+std::vector<double> smoothed(const std::vector<double>& values, double smoothing) {
+  std::vector<double> result;
+  double sum = 0;
+  double weight = 0;
+  for (const double value : values) {
+    sum = smoothing * sum + (1 - smoothing) * value;
+    weight = smoothing * weight + (1 - smoothing);
+    result.push_back(sum / weight);
+  }
+  return result;
+}
+
+std::string draw_curves(const std::vector<Curve>& curves,
+                        const std::string& x_title,
+                        const std::string& y_title) {
+  Range across;
+  Range up;
+  for (const Curve& curve : curves) {
+    for (size_t i = 0; i < curve.x.size(); ++i) {
+      across.take(curve.x[i]);
+      up.take(curve.y[i]);
+    }
+  }
+  const auto x_of = [&](double x) { return kLeft + across.share(x) * (kWidth - kLeft - kRight); };
+  const auto y_of = [&](double y) {
+    return kHeight - kBottom - up.share(y) * (kHeight - kTop - kBottom);
+  };
+  std::string svg = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" "
+      "aria-label=\"{} by {}\" font-family=\"sans-serif\" font-size=\"11\">\n"
+      "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+      kWidth,
+      kHeight + 16 * static_cast<double>(curves.size()),
+      escaped(y_title),
+      escaped(x_title));
+  if (across.empty()) {
+    return svg + fmt::format("<text x=\"{}\" y=\"{}\">no {} yet</text>\n</svg>\n",
+                             kLeft,
+                             kTop + 20,
+                             escaped(y_title));
+  }
+  const auto for_ticks = [](const Range& range, auto&& body) {
+    const double step = tick_step(range);
+    for (double tick = std::ceil(range.low / step) * step; tick <= range.high + step * 1e-9;
+         tick += step) {
+      body(tick);
+    }
+  };
+  for_ticks(up, [&](double tick) {
+    svg += fmt::format(
+        "<path d=\"M{:.1f} {:.1f}H{:.1f}\" stroke=\"#ddd\"/><text x=\"{:.1f}\" y=\"{:.1f}\" "
+        "text-anchor=\"end\">{:.6g}</text>\n",
+        kLeft,
+        y_of(tick),
+        kWidth - kRight,
+        kLeft - 6,
+        y_of(tick) + 4,
+        tick);
+  });
+  for_ticks(across, [&](double tick) {
+    svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{:.10g}</text>\n",
+                       x_of(tick),
+                       kHeight - kBottom + 16,
+                       tick);
+  });
+  svg += fmt::format(
+      "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n"
+      "<text x=\"6\" y=\"14\">{}</text>\n",
+      kWidth - kRight,
+      kHeight - 10,
+      escaped(x_title),
+      escaped(y_title));
+  for (size_t i = 0; i < curves.size(); ++i) {
+    const Curve& curve = curves[i];
+    const char* colour = kColours[i % kColours.size()];
+    const size_t step = (curve.x.size() + kMostPoints - 1) / kMostPoints;
+    std::string path;
+    for (size_t point = 0; point < curve.x.size(); point += step) {
+      path += fmt::format(
+          "{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x_of(curve.x[point]), y_of(curve.y[point]));
+    }
+    const double y = kHeight + 16 * static_cast<double>(i);
+    svg += fmt::format(
+        "<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"/>\n"
+        "<path d=\"M{:.1f} {:.1f}h20\" stroke=\"{}\" stroke-width=\"3\"/>"
+        "<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n",
+        path,
+        colour,
+        kLeft,
+        y - 4,
+        colour,
+        kLeft + 26,
+        y,
+        escaped(curve.name));
+  }
+  return svg + "</svg>\n";
+}
+
+}  // namespace adze::cli
