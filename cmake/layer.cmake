@@ -83,7 +83,7 @@ function(adze_test_properties test label)
                        SKIP_RETURN_CODE 77)
   # Two programs that each use all cores wait for one another's threads: far slower than in turn.
   # What spends its time starting programs and waiting for them does not.
-  if(NOT (label MATCHES "^(unit|cli)$" OR test STREQUAL integration.pull) OR
+  if(NOT (label MATCHES "^(unit|cli)$" OR test MATCHES "^integration\\.(pull|.*_commands)$") OR
      test STREQUAL unit.kernels)
     set_tests_properties(${test} PROPERTIES RUN_SERIAL TRUE)
   endif()

@@ -54,6 +54,7 @@ export class Settings {
     this.onchange = onchange;
     this.values = {cache: {}, ...this.read()};  // name -> text; cache: {kv_policy: {name, options}}
     this.options = {kv_policy: [], kv_store: []};
+    this.defaults = {};
     this.build();
   }
 
@@ -135,8 +136,10 @@ export class Settings {
   }
 
   // From GET /v1/cache-options.
-  offerCache({policies = [], stores = []}) {
+  offerCache({policies = [], stores = [], defaults = {}, lab = null}) {
+    document.getElementById("lab-link").hidden = !lab;
     this.options = {kv_policy: policies, kv_store: stores};
+    this.defaults = defaults;
     this.buildCache();
     this.onchange();
   }
@@ -150,7 +153,7 @@ export class Settings {
     const chosen = (this.values.cache[name] ??= {name: "", options: {}});
     const id = `setting-${name}`;
     const select = element("select", {id, "aria-describedby": `${id}-hint`},
-      element("option", {value: ""}, "the server's default"),
+      element("option", {value: ""}, ["the server's default", this.defaults[name]].filter(Boolean).join(": ")),
       ...this.options[name].map((option) => element("option", {value: option.name}, option.name)));
     select.value = chosen.name;
     if (select.selectedIndex < 0) {  // a choice that this server does not know
@@ -164,7 +167,7 @@ export class Settings {
       this.buildCache();
       document.getElementById(id).focus();
     });
-    const fields = (entry?.options ?? []).map((option) => {
+    const fields = (entry?.keys ?? []).map((option) => {
       const input = element("input", {id: `${id}-${option.name}`, value: chosen.options[option.name],
                                       placeholder: String(option.default ?? ""), autocomplete: "off",
                                       "aria-describedby": `${id}-${option.name}-hint`});
@@ -174,7 +177,7 @@ export class Settings {
       });
       return element("div", {class: "field option"},
         element("label", {for: input.id}, option.name), input,
-        element("p", {class: "hint", id: `${input.id}-hint`}, option.summary ?? ""));
+        element("p", {class: "hint", id: `${input.id}-hint`}, option.legal ?? ""));
     });
     return element("div", {class: "choice"},
       element("div", {class: "field wide"}, element("label", {for: id}, label), select,

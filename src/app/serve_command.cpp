@@ -3,6 +3,7 @@
 #include "app/serve_command.h"
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -13,7 +14,11 @@
 #include "cli/model_argument.h"
 #include "cli/terminal.h"
 #include "core/error.h"
+#include "core/json.h"
+#include "core/mapped_file.h"
 #include "data/model_store.h"
+#include "eval/cache_lab_page.h"
+#include "kv/cache_registry.h"
 #include "serve/server.h"
 
 namespace adze::app {
@@ -33,8 +38,13 @@ struct ServeOptions {
   int64_t max_queue = 1024;
   int64_t step_rows = 256;
   int64_t context = 0;
+  std::string kv_store = infer::CacheChoice().store;
+  std::string kv_policy = infer::CacheChoice().policy;
   std::optional<double> cache_gib;
   std::optional<double> swap_gib;
+  int64_t max_sessions = serve::SessionLimits().most;
+  double session_minutes = 60;
+  std::optional<std::string> cache_lab;
   double memory_gib = 0;
   int64_t max_tokens = 0;
   double request_timeout = 0;
@@ -59,14 +69,22 @@ struct ServeOptions {
     visit("max-queue", self.max_queue, "requests that wait; more get 429");
     visit("step-rows", self.step_rows, "prompt tokens a step, 32 to 65536");
     visit("context", self.context, "longest text in tokens; 0 takes the model's trained context");
+    visit("kv-store",
+          self.kv_store,
+          "storage format of the cache where a request names none, NAME[:key=value,...]");
+    visit("kv-policy",
+          self.kv_policy,
+          "which tokens the cache keeps where a request names none, NAME[:key=value,...]");
     visit("cache-gib",
           self.cache_gib,
           "cache of each model; without it a quarter of the memory, divided among the models");
-    visit(
-        "swap-gib",
-        self.swap_gib,
-        "disk, in TMPDIR or /var/tmp, for texts that make room and cannot be recomputed; more get "
-        "429; without it 4, at most half of what is free");
+    visit("swap-gib",
+          self.swap_gib,
+          "disk, in TMPDIR or /var/tmp, for sessions and for texts that make room and cannot be "
+          "recomputed; more get 429; without it 4, at most half of what is free");
+    visit("max-sessions", self.max_sessions, "kept for each key, 0 to 1048576; more get 429");
+    visit("session-minutes", self.session_minutes, "after which an idle session is dropped");
+    visit("cache-lab", self.cache_lab, "what adze cache-lab --json wrote, drawn at /lab");
     visit("memory-gib", self.memory_gib, "models and caches together; idle ones go; 0: no limit");
     visit("max-tokens", self.max_tokens, "longest answer in tokens; more get 400; 0: the context");
     visit("request-timeout",
@@ -98,6 +116,7 @@ void ServeOptions::validate() const {
   between("max-queue", max_queue, 1, 1 << 20);
   between("step-rows", step_rows, 32, 65536);
   between("context", context, 0, 1 << 30);
+  between("max-sessions", max_sessions, 0, 1 << 20);
   between("max-tokens", max_tokens, 0, 1 << 30);
   between("max-connections", max_connections, 1, 100'000);
   between("max-body-mib", max_body_mib, 1, 1024);
@@ -109,6 +128,7 @@ void ServeOptions::validate() const {
   };
   positive("cache-gib", cache_gib.value_or(1), 0.001);
   positive("swap-gib", swap_gib.value_or(0), 0);
+  positive("session-minutes", session_minutes, 0.001);
   positive("memory-gib", memory_gib, 0);
   positive("request-timeout", request_timeout, 0);
   positive("drain-seconds", drain_seconds, 0);
@@ -117,6 +137,8 @@ void ServeOptions::validate() const {
           log_format,
           "text, json or none");
   require(!model.empty(), "model", "none", "at least one model");
+  kv::check_store(kv_store);
+  kv::make_policy(kv_policy);
 }
 
 // Raises the process' limit of open files as far as it goes; returns how many connections it
@@ -259,6 +281,15 @@ int serve(const std::vector<std::string>& arguments) {
   if (options.request_timeout > 0) {
     server_options.answers.timeout_seconds = options.request_timeout;
   }
+  server_options.sessions.most = options.max_sessions;
+  server_options.sessions.idle = std::chrono::duration<double>(options.session_minutes * 60);
+  if (options.cache_lab) {
+    const core::MappedFile file(*options.cache_lab);
+    const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
+                                file.bytes().size());
+    server_options.lab_page = eval::cache_lab_page(
+        eval::read_cache_lab(core::parse_json(text, *options.cache_lab), *options.cache_lab));
+  }
   serve::ModelHostOptions hosting;
   hosting.loading.compute = options.compute;
   hosting.loading.arithmetic();  // legal
@@ -271,6 +302,8 @@ int serve(const std::vector<std::string>& arguments) {
                             ? bytes_of(*options.cache_gib)
                             : quarter_of_memory() / static_cast<int64_t>(models.size());
   hosting.memory_bytes = bytes_of(options.memory_gib);
+  hosting.cache.store = options.kv_store;
+  hosting.cache.policy = options.kv_policy;
 
   serve::Server server(server_options, std::move(models), std::move(adapters), hosting);
   server.load_first();

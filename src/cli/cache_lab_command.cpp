@@ -3,7 +3,6 @@
 #include <optional>
 
 #include "cli/cache_commands.h"
-#include "cli/cache_lab_page.h"
 #include "cli/model_argument.h"
 #include "cli/terminal.h"
 #include "core/atomic_file.h"
@@ -11,6 +10,7 @@
 #include "core/progress.h"
 #include "data/model_store.h"
 #include "eval/cache_lab.h"
+#include "eval/cache_lab_page.h"
 #include "infer/loaded_model.h"
 
 namespace adze::cli {
@@ -41,32 +41,6 @@ struct CacheLabCommandOptions {
     visit("", self.common, "");
   }
 };
-
-nlohmann::ordered_json row_json(const eval::CacheLabRow& row) {
-  nlohmann::ordered_json object = {
-      {"policy", row.policy}, {"store", row.store}, {"budget", row.budget}};
-  if (!row.skipped.empty()) {
-    object["skipped"] = row.skipped;
-    return object;
-  }
-  const auto put = [&object](const char* name, const std::optional<double>& value) {
-    if (value) {
-      object[name] = *value;
-    }
-  };
-  put("perplexity", row.perplexity);
-  put("top1_agreement", row.top1_agreement);
-  put("kl", row.kl);
-  put("needle_recall", row.needle_recall);
-  put("cache_bytes_per_token", row.cache_bytes_per_token);
-  put("prefill_tokens_per_second", row.prefill_tokens_per_second);
-  put("decode_tokens_per_second", row.decode_tokens_per_second);
-  object["pareto"] = row.pareto;
-  if (row.reapplied) {
-    object["reapplied"] = true;
-  }
-  return object;
-}
 
 std::string table(const std::vector<eval::CacheLabRow>& rows) {
   std::string text =
@@ -120,7 +94,11 @@ int cache_lab(const std::vector<std::string>& arguments) {
   const auto tokens =
       loaded.tokenizer.encode(read_input(*options.file), text::SpecialTokens::kPlain);
   std::optional<core::Progress> progress;
-  const std::vector<eval::CacheLabRow> rows = eval::cache_lab(
+  eval::CacheLabResult result{.model = options.model.model,
+                              .context = options.lab.context,
+                              .chunks = options.lab.chunks,
+                              .rows = {}};
+  result.rows = eval::cache_lab(
       loaded, tokens, options.lab, [&](int64_t done, int64_t all, const std::string& what) {
         if (!progress) {
           progress.emplace("cache-lab", all, "readings");
@@ -129,27 +107,15 @@ int cache_lab(const std::vector<std::string>& arguments) {
       });
   progress.reset();
   if (options.out) {
-    const std::string page =
-        cache_lab_page(fmt::format("Cache settings of {}, {} windows of {} tokens",
-                                   options.model.model,
-                                   options.lab.chunks,
-                                   options.lab.context),
-                       rows);
+    const std::string page = eval::cache_lab_page(result);
     core::AtomicFile file(*options.out);
     file.write(std::as_bytes(std::span(page)));
     file.commit();
   }
   if (options.common.json) {
-    nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (const eval::CacheLabRow& row : rows) {
-      list.push_back(row_json(row));
-    }
-    write_json_line({{"model", options.model.model},
-                     {"context", options.lab.context},
-                     {"chunks", options.lab.chunks},
-                     {"rows", list}});
+    write_json_line(eval::cache_lab_json(result));
   } else {
-    write_output(table(rows));
+    write_output(table(result.rows));
   }
   return 0;
 }

@@ -18,20 +18,6 @@ struct KvOptions {
   }
 };
 
-// [{name, summary, keys: [{name, default, legal}]}]
-template <class Entry>
-nlohmann::ordered_json entries_json(const std::vector<Entry>& entries) {
-  auto list = nlohmann::ordered_json::array();
-  for (const Entry& entry : entries) {
-    auto keys = nlohmann::ordered_json::array();
-    for (const auto& [key, value] : entry.defaults.items()) {
-      keys.push_back({{"name", key}, {"default", value}, {"legal", entry.help.at(key)}});
-    }
-    list.push_back({{"name", entry.name}, {"summary", entry.summary}, {"keys", keys}});
-  }
-  return list;
-}
-
 template <class Entry>
 std::string entries_text(const char* flag, const std::vector<Entry>& entries) {
   std::string text = fmt::format("--{} NAME[:key=value,...]\n", flag);
@@ -54,8 +40,7 @@ int kv(const std::vector<std::string>& arguments) {
     return 0;
   }
   if (options.common.json) {
-    write_json_line({{"stores", entries_json(kv::store_entries())},
-                     {"policies", entries_json(kv::policy_entries())}});
+    write_json_line(kv::choices_json());
   } else {
     write_output(entries_text("kv-store", kv::store_entries()) + "\n" +
                  entries_text("kv-policy", kv::policy_entries()));

@@ -128,6 +128,15 @@ void Conversation::load(const std::filesystem::path& path) {
   }
   std::string cached_text = reader.text();
   auto pending = reader.list<int32_t>();
+  for (const int32_t token : pending) {
+    if (token < 0 || token >= loaded_.model->spec.vocab_size) {
+      throw core::error("state",
+                        "{}: expected tokens from 0 to {}, got {}",
+                        path.string(),
+                        loaded_.model->spec.vocab_size - 1,
+                        token);
+    }
+  }
   kv::Sequence sequence = generator_.new_sequence();
   sequence.load(reader);
   if (!reader.at_end() || sequence.num_tokens() != tokens) {

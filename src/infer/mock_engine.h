@@ -81,6 +81,9 @@ class MockEngine : public StepEngine {
       return (pages - static_cast<int64_t>(pages_.size()) + (copies ? 1 : 0)) * kPage;
     }
     std::unique_ptr<CachedText> fork() const override { return std::make_unique<Text>(*this); }
+    void begin_turn(int64_t incoming, int64_t reserved) override {
+      engine_.turns.emplace_back(incoming, reserved);
+    }
     int64_t rows_to_guess() const override { return choice_.policy == "window" ? 0 : 15; }
     void truncate(int64_t length) override {
       const std::vector<int32_t> all = tokens();
@@ -92,7 +95,9 @@ class MockEngine : public StepEngine {
     bool recomputable() const override { return engine_.recomputable(choice_); }
     void save(core::StateWriter& writer) const override {
       ++engine_.saves;
-      writer.list(std::span<const int32_t>(tokens()));
+      const std::vector<int32_t> all = tokens();
+      const std::vector<uint8_t> bytes(all.begin(), all.end());  // as its pages
+      writer.list(std::span<const uint8_t>(bytes));
     }
     CacheFigures figures() const override { return {}; }
     std::vector<std::vector<PositionRange>> kept() const override { return {}; }
@@ -137,6 +142,7 @@ class MockEngine : public StepEngine {
 
   std::unique_ptr<CachedText> open(const CacheChoice& choice,
                                    std::span<const int32_t> tokens,
+                                   int64_t /*reserved*/,
                                    bool reuses) override {
     auto text = std::make_unique<Text>(*this, choice);
     if (!reuses) {
@@ -154,7 +160,8 @@ class MockEngine : public StepEngine {
   }
   std::unique_ptr<CachedText> load(const CacheChoice& choice, core::StateReader& reader) override {
     auto text = std::make_unique<Text>(*this, choice);
-    text->append(reader.list<int32_t>());
+    const std::vector<uint8_t> bytes = reader.list<uint8_t>();
+    text->append(std::vector<int32_t>(bytes.begin(), bytes.end()));
     return text;
   }
   void publish(const CachedText& text, std::span<const int32_t> tokens) override {
@@ -221,6 +228,7 @@ class MockEngine : public StepEngine {
   int64_t steps = 0;
   int64_t saves = 0;
   int64_t truncations = 0;
+  std::vector<std::pair<int64_t, int64_t>> turns;  // of texts that go on
   int64_t most_parts = 0;
   int32_t poison = -1;
   bool repeats = false;

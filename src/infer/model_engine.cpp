@@ -54,6 +54,9 @@ class ModelEngine::Text : public CachedText {
   std::unique_ptr<CachedText> fork() const override {
     return std::make_unique<Text>(spec_, choice_, sequence_.fork());
   }
+  void begin_turn(int64_t incoming, int64_t reserved) override {
+    sequence_.begin_turn(incoming, reserved);
+  }
   int64_t rows_to_guess() const override {
     if (sequence_.policy().evicts()) {
       return 0;
@@ -130,6 +133,42 @@ bool ModelEngine::evicts(const CacheChoice& choice) const {
   return policy->endless();
 }
 
+void ModelEngine::check(const CacheChoice& choice) const {
+  kv::make_store(choice.store, models_.front()->spec);
+  evicts(choice);
+}
+
+CacheChoice ModelEngine::spelt_out(CacheChoice choice) const {
+  choice.store = kv::make_store(choice.store, models_.front()->spec)->name();
+  choice.policy = kv::make_policy(choice.policy)->name();
+  return choice;
+}
+
+void ModelEngine::check_saved(const CacheChoice& choice,
+                              core::StateReader& reader,
+                              int64_t tokens) const {
+  if (tokens < 0 || (!evicts(choice) && tokens > context_)) {
+    throw core::error(
+        "state", "{}: expected 0 to {} tokens, got {}", reader.source(), context_, tokens);
+  }
+  if (most_bytes(choice, tokens) > cache_bytes()) {
+    throw core::error("state", "{}: expected a text that fits the cache", reader.source());
+  }
+  kv::PagePool pool(cache_bytes());  // pages are allocated as the bytes for them are there
+  kv::Sequence sequence(pool,
+                        kv::make_store(choice.store, models_.front()->spec),
+                        kv::make_policy(choice.policy),
+                        layout_);
+  sequence.load(reader);
+  if (!reader.at_end() || sequence.num_tokens() != tokens) {
+    throw core::error("state",
+                      "{}: expected {} tokens and the end of the text, got {} and more",
+                      reader.source(),
+                      tokens,
+                      sequence.num_tokens());
+  }
+}
+
 std::optional<int64_t> ModelEngine::whole_prompt(const CacheChoice& choice) const {
   const kv::KvPolicyPtr policy = kv::make_policy(choice.policy);
   return policy->needs().whole_prompt ? std::optional(policy->most_whole_prompt()) : std::nullopt;
@@ -167,10 +206,11 @@ std::string ModelEngine::prefix_key(const CacheChoice& choice, const kv::Sequenc
 
 std::unique_ptr<CachedText> ModelEngine::open(const CacheChoice& choice,
                                               std::span<const int32_t> tokens,
+                                              int64_t reserved,
                                               bool reuses) {
   auto text = new_text(choice);
   kv::Sequence& sequence = text->sequence();
-  sequence.begin_turn(static_cast<int64_t>(tokens.size()), 0);
+  sequence.begin_turn(static_cast<int64_t>(tokens.size()), reserved);
   if (!reuses || sequence.policy().needs().every_row()) {
     return text;  // what a policy has to know of every row comes with computing it
   }

@@ -30,11 +30,18 @@ class ModelEngine : public StepEngine {
   int64_t cache_bytes() const override { return pool_.budget_bytes(); }
   int64_t most_bytes(const CacheChoice& choice, int64_t tokens) const override;
   bool evicts(const CacheChoice& choice) const override;
+  // Any thread. Throws core::UsageError: not with this model and context.
+  void check(const CacheChoice& choice) const;
+  // Store and policy with all their keys, so that equal ones are spelt alike. Any thread.
+  CacheChoice spelt_out(CacheChoice choice) const;
+  // Any thread: whether load() would take a text of so many tokens. Throws core::Error.
+  void check_saved(const CacheChoice& choice, core::StateReader& reader, int64_t tokens) const;
   bool recomputable(const CacheChoice& choice) const override;
 
   std::optional<int64_t> whole_prompt(const CacheChoice& choice) const override;
   std::unique_ptr<CachedText> open(const CacheChoice& choice,
                                    std::span<const int32_t> tokens,
+                                   int64_t reserved,
                                    bool reuses) override;
   std::unique_ptr<CachedText> load(const CacheChoice& choice, core::StateReader& reader) override;
   void publish(const CachedText& text, std::span<const int32_t> tokens) override;

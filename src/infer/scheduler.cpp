@@ -25,8 +25,9 @@ Scheduler::Scheduler(StepEngine& engine, const SchedulerOptions& options)
 
 Scheduler::~Scheduler() = default;
 
-Scheduler::JobPtr Scheduler::submit(ScheduledRequest request,
-                                    std::shared_ptr<RequestObserver> observer) {
+// Checked, with the disk that it may need.
+Scheduler::JobPtr Scheduler::make_job(ScheduledRequest request,
+                                      std::shared_ptr<RequestObserver> observer) const {
   const auto prompt_tokens = static_cast<int64_t>(request.prompt.size());
   if (prompt_tokens == 0) {
     throw core::InvalidOption("prompt", "no token", "at least one token");
@@ -39,13 +40,16 @@ Scheduler::JobPtr Scheduler::submit(ScheduledRequest request,
     }
   }
   core::check(request.samples > 0 && request.max_tokens >= 0, "samples > 0, max_tokens >= 0");
+  core::check(request.samples == 1 || !request.keeps, "one sample of a text that is kept");
+  const int64_t before = request.resumes ? request.resumes->tokens : 0;
   const bool evicts = engine_.evicts(request.cache);
   const int64_t context = engine_.context();
-  if (!evicts && prompt_tokens > context) {
-    throw ContextExceeded(fmt::format(
-        "[prompt] expected at most {} tokens, the context, got {}", context, prompt_tokens));
+  if (!evicts && before + prompt_tokens > context) {
+    throw ContextExceeded(fmt::format("[prompt] expected at most {} tokens, the context, got {}",
+                                      context,
+                                      before + prompt_tokens));
   }
-  if (const auto most = engine_.whole_prompt(request.cache)) {
+  if (const auto most = engine_.whole_prompt(request.cache); most && before == 0) {
     if (request.prompt_logprobs) {
       throw core::InvalidOption("logprobs",
                                 "those of the prompt",
@@ -60,12 +64,12 @@ Scheduler::JobPtr Scheduler::submit(ScheduledRequest request,
           fmt::format("at most {}, which {} reads in one step", *most, request.cache.policy));
     }
   }
-  int64_t longest = prompt_tokens + request.max_tokens;
+  int64_t longest = before + prompt_tokens + request.max_tokens;
   if (!evicts) {
     longest = std::min(longest, context);
   }
   const int64_t bytes = engine_.most_bytes(request.cache, longest);
-  const bool recomputable = engine_.recomputable(request.cache);
+  const bool recomputable = engine_.recomputable(request.cache) && before == 0 && !request.keeps;
   const int64_t swap_bytes = recomputable ? 0 : bytes * request.samples;
   const int64_t swap_space = options_.swap ? options_.swap->bytes() : 0;
   const auto refuse = [&](std::string_view what, int64_t used, int64_t budget) {
@@ -78,7 +82,7 @@ Scheduler::JobPtr Scheduler::submit(ScheduledRequest request,
     refuse("cache", bytes, engine_.cache_bytes());
   }
   if (swap_bytes > swap_space) {
-    refuse("swap space, which a policy that cannot be recomputed needs for each sample",
+    refuse("swap space, which each text that cannot be recomputed or is kept needs",
            swap_bytes,
            swap_space);
   }
@@ -96,22 +100,39 @@ Scheduler::JobPtr Scheduler::submit(ScheduledRequest request,
     }
     swap = std::move(*reserved);
   }
-  auto job =
-      std::make_shared<Job>(std::move(request), std::move(observer), evicts, std::move(swap));
+  return std::make_shared<Job>(std::move(request), std::move(observer), evicts, std::move(swap));
+}
+
+Scheduler::JobPtr Scheduler::submit(ScheduledRequest request,
+                                    std::shared_ptr<RequestObserver> observer) {
+  return submit_all({{std::move(request), std::move(observer)}}).front();
+}
+
+std::vector<Scheduler::JobPtr> Scheduler::submit_all(std::vector<Asked> requests) {
+  const auto count = static_cast<int64_t>(requests.size());
+  if (count > options_.max_queue) {
+    throw core::InvalidOption("prompt",
+                              fmt::format("{} prompts", count),
+                              fmt::format("at most {}, as many as may wait", options_.max_queue));
+  }
+  std::vector<JobPtr> jobs;
+  for (Asked& asked : requests) {
+    jobs.push_back(make_job(std::move(asked.first), std::move(asked.second)));
+  }
   {
     const std::lock_guard lock(mutex_);
-    if (queued_ >= options_.max_queue) {
-      throw QueueFull(
-          fmt::format("[queue] expected fewer than {} requests to wait, got {}; try "
-                      "again later",
-                      options_.max_queue,
-                      queued_));
+    if (queued_ + count > options_.max_queue) {
+      throw QueueFull(fmt::format(
+          "[queue] expected room for {}, got {} of {} requests that wait; try again later",
+          count == 1 ? "a request" : fmt::format("{} prompts", count),
+          queued_,
+          options_.max_queue));
     }
-    ++queued_;
-    submitted_.push_back(job);
+    queued_ += count;
+    submitted_.insert(submitted_.end(), jobs.begin(), jobs.end());
   }
   changed_.notify_one();
-  return job;
+  return jobs;
 }
 
 void Scheduler::cancel(const JobPtr& job) {
@@ -239,8 +260,9 @@ void Scheduler::admit() {
       const int64_t room = engine_.free_bytes() - promised;
       return alone || bytes <= room || bytes <= room + engine_.reclaimable_bytes();
     };
-    if (sample.saved && !fits(engine_.most_bytes(sample.job->request.cache,
-                                                 static_cast<int64_t>(sample.tokens.size()) + 1))) {
+    const auto tokens = sample.before + static_cast<int64_t>(sample.tokens.size());
+    if (sample.on_disk() != nullptr &&
+        !fits(engine_.most_bytes(sample.job->request.cache, tokens + 1))) {
       return;  // nobody overtakes it
     }
     const bool fresh = sample.text == nullptr && !sample.saved;
@@ -265,17 +287,21 @@ void Scheduler::admit() {
 }
 
 void Scheduler::open_text(Sample& sample) {
-  const CacheChoice& choice = sample.job->request.cache;
-  if (sample.saved) {
-    engine_.reclaim(sample.saved->bytes());
-    const std::vector<std::byte> data = sample.saved->read();
+  const ScheduledRequest& request = sample.job->request;
+  const CacheChoice& choice = request.cache;
+  if (const SavedBytes* stored = sample.on_disk()) {
+    engine_.reclaim(stored->bytes());
+    const std::vector<std::byte> data = stored->read();
     core::StateReader reader("swap", data);
     sample.text = engine_.load(choice, reader);
+    if (!sample.saved) {
+      sample.text->begin_turn(sample.prompt_tokens(), request.max_tokens);
+    }
     sample.saved.reset();
   } else if (!sample.text) {
     // Whoever wants the prompt's probabilities has to compute them.
     sample.job->prompt.logprobs.clear();  // of a prompt that made room half-way
-    sample.text = engine_.open(choice, sample.tokens, !sample.scores_prompt());
+    sample.text = engine_.open(choice, sample.tokens, request.max_tokens, !sample.scores_prompt());
   }
 }
 
@@ -337,11 +363,12 @@ std::vector<Scheduler::Planned> Scheduler::plan() {
 // What the next step appends to a sample that decodes. Rows are not free: as many guesses as were
 // right last time, twice as many if all were.
 void Scheduler::guess(Sample& sample) const {
-  const int64_t room = std::min({sample.trusted,
-                                 sample.job->request.guesses,
-                                 sample.text->rows_to_guess(),
-                                 sample.text->rows_before_cut() - 1,
-                                 engine_.context() - static_cast<int64_t>(sample.tokens.size())});
+  const int64_t room =
+      std::min({sample.trusted,
+                sample.job->request.guesses,
+                sample.text->rows_to_guess(),
+                sample.text->rows_before_cut() - 1,
+                engine_.context() - sample.before - static_cast<int64_t>(sample.tokens.size())});
   sample.step = {sample.tokens.back()};
   const std::vector<int32_t> guessed = sample.lookup->guess(std::max<int64_t>(room, 0));
   sample.step.insert(sample.step.end(), guessed.begin(), guessed.end());
@@ -381,7 +408,7 @@ bool Scheduler::make_room(std::vector<Planned>& planned) {
 }
 
 void Scheduler::preempt(Sample& victim) {
-  if (!victim.text->recomputable() && !victim.job->over) {
+  if (!victim.recomputable() && !victim.job->over) {
     core::StateWriter writer;
     victim.text->save(writer);
     try {

@@ -17,6 +17,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -50,12 +51,21 @@ struct PromptReport {
   std::vector<SampledToken> logprobs;  // of prompt tokens 1, 2, ..., if asked for
 };
 
+// A text between two requests: on disk, so that it holds no pages and keeps nobody waiting.
+struct KeptText {
+  int64_t tokens;                // that its cache holds
+  std::vector<int32_t> pending;  // sampled after these and not read yet: at most one
+  SavedBytes data;               // CachedText::save()
+  SwapReservation room;          // for it
+};
+
 struct FinishReport {
   FinishReason reason = FinishReason::kStop;
   std::optional<SampledToken> end_token;  // that ended it, not part of the answer
   SampleTimings timings;
   CacheFigures cache;
   std::vector<std::vector<PositionRange>> kept;
+  std::shared_ptr<const KeptText> text;  // ScheduledRequest::keeps
 };
 
 // Hears of one request, on the thread that steps. Must not throw.
@@ -81,7 +91,10 @@ class SamplingConstraint {
 
 struct ScheduledRequest {
   std::vector<int32_t> prompt;  // at least one token
-  SamplingOptions sampling;     // sample i draws with seed + i
+  // What goes on with the prompt: a text of the same model, store and policy. It stays as it is.
+  std::shared_ptr<const KeptText> resumes;
+  bool keeps = false;        // the text, with its answer: one sample
+  SamplingOptions sampling;  // sample i draws with seed + i
   int64_t samples = 1;
   int64_t max_tokens = 256;  // 0: the prompt alone
   std::vector<int32_t> end_tokens;
@@ -130,6 +143,9 @@ class Scheduler {
   // Any thread. The observer lives at least until it has heard the end. Throws before anything is
   // queued: QueueFull; ContextExceeded; core::Error for what can never be served.
   JobPtr submit(ScheduledRequest request, std::shared_ptr<RequestObserver> observer);
+  // All of them or none. Throws core::InvalidOption also where the queue can never hold as many.
+  using Asked = std::pair<ScheduledRequest, std::shared_ptr<RequestObserver>>;
+  std::vector<JobPtr> submit_all(std::vector<Asked> requests);
   // Any thread: the next step drops it. The observer hears nothing more once that step is over.
   void cancel(const JobPtr& job);
   // Any thread: until there is something to do, or wake(), or the time is over.
@@ -156,6 +172,7 @@ class Scheduler {
     int64_t wanted;
   };
 
+  JobPtr make_job(ScheduledRequest request, std::shared_ptr<RequestObserver> observer) const;
   void take_submitted();
   void drop_ended();
   void admit();
@@ -173,6 +190,8 @@ class Scheduler {
   void guess(Sample& sample) const;
   void check_guesses(Sample& sample, const float* logits);
   void finish(Sample& sample, FinishReason reason, std::optional<SampledToken> end_token = {});
+  void publish(const Sample& sample);
+  std::shared_ptr<const KeptText> keep(Sample& sample) const;
   void fail(Job& job, const std::exception_ptr& failure);
   void remove_ended();
   void count();

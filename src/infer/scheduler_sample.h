@@ -35,6 +35,7 @@ struct Scheduler::Sample {
   int64_t index;
   Sampler sampler;
   std::unique_ptr<SamplingConstraint> constraint;
+  int64_t before;               // tokens of the text that it resumes, which are not in `tokens`
   std::vector<int32_t> tokens;  // prompt, answer
   std::unique_ptr<CachedText> text;
   std::optional<SavedBytes> saved;  // the text, while it makes room
@@ -52,6 +53,7 @@ struct Scheduler::Sample {
         index(i),
         sampler(options(job->request.sampling, i), vocab_size),
         constraint(job->request.constraint ? job->request.constraint->clone() : nullptr),
+        before(job->request.resumes ? job->request.resumes->tokens : 0),
         tokens(job->request.prompt),
         swap(job->swap.split(job->swap.bytes() / (job->request.samples - index))) {}
 
@@ -61,7 +63,16 @@ struct Scheduler::Sample {
   }
   int64_t prompt_tokens() const { return static_cast<int64_t>(job->request.prompt.size()); }
   int64_t generated() const { return static_cast<int64_t>(tokens.size()) - prompt_tokens(); }
-  int64_t length() const { return text ? text->length() : 0; }
+  int64_t length() const { return text ? text->length() - before : 0; }  // of `tokens`
+  // The text as it lies on disk, where that is what there is of it.
+  const SavedBytes* on_disk() const {
+    if (text) {
+      return nullptr;
+    }
+    const auto& resumes = job->request.resumes;
+    return saved ? &*saved : resumes ? &resumes->data : nullptr;
+  }
+  bool recomputable() const { return before == 0 && text->recomputable(); }
   // Tokens that the cache does not hold yet: one while decoding.
   int64_t pending() const { return static_cast<int64_t>(tokens.size()) - length(); }
   bool scores_prompt() const { return job->request.prompt_logprobs && !decoding; }

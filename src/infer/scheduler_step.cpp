@@ -56,8 +56,7 @@ void Scheduler::advance(Sample& sample, const float* logits, int64_t rows, int64
     report_prompt(sample, logits, rows, wanted);
   }
   if (!sample.decoding) {
-    engine_.publish(*sample.text,
-                    std::span(sample.tokens).first(static_cast<size_t>(sample.length())));
+    publish(sample);
   }
   if (!sample.step.empty()) {
     check_guesses(sample, logits);
@@ -106,7 +105,7 @@ void Scheduler::check_guesses(Sample& sample, const float* logits) {
   }
   const auto known = static_cast<int64_t>(sample.tokens.size()) - 1;
   if (sample.length() > known) {
-    sample.text->truncate(known);
+    sample.text->truncate(sample.before + known);
   }
   const bool all_right = row + 1 == step.size();
   sample.trusted = all_right ? 2 * sample.trusted : std::max<int64_t>(static_cast<int64_t>(row), 1);
@@ -178,7 +177,7 @@ void Scheduler::sample_token(Sample& sample, std::span<const float> logits) {
   } else if (sample.generated() >= request.max_tokens) {
     finish(sample, FinishReason::kLength);
   } else if (!sample.job->evicts &&
-             static_cast<int64_t>(sample.tokens.size()) > engine_.context()) {
+             sample.before + static_cast<int64_t>(sample.tokens.size()) > engine_.context()) {
     finish(sample, FinishReason::kContext);
   }
 }
@@ -186,12 +185,13 @@ void Scheduler::sample_token(Sample& sample, std::span<const float> logits) {
 void Scheduler::finish(Sample& sample, FinishReason reason, std::optional<SampledToken> end_token) {
   const Job& job = *sample.job;
   // Guesses that nobody looked at any more go first.
-  if (sample.length() > static_cast<int64_t>(sample.tokens.size())) {
-    sample.text->truncate(static_cast<int64_t>(sample.tokens.size()));
+  const auto known = static_cast<int64_t>(sample.tokens.size());
+  if (sample.length() > known) {
+    sample.text->truncate(sample.before + known);
   }
-  engine_.publish(*sample.text,
-                  std::span(sample.tokens).first(static_cast<size_t>(sample.length())));
+  publish(sample);
   FinishReport report;
+  report.text = job.request.keeps ? keep(sample) : nullptr;
   report.reason = reason;
   report.end_token = std::move(end_token);
   report.timings = {.queue_seconds = job.prompt.queue_seconds,
@@ -202,6 +202,31 @@ void Scheduler::finish(Sample& sample, FinishReason reason, std::optional<Sample
   sample.text.reset();
   sample.ended = true;
   job.observer->on_finish(sample.index, report);
+}
+
+// Its pages for later texts that begin like it.
+void Scheduler::publish(const Sample& sample) {
+  if (sample.before == 0) {  // else nobody knows how it begins
+    engine_.publish(*sample.text,
+                    std::span(sample.tokens).first(static_cast<size_t>(sample.length())));
+  }
+}
+
+// The text for a later request. Throws QueueFull: others have filled the disk.
+std::shared_ptr<const KeptText> Scheduler::keep(Sample& sample) const {
+  core::StateWriter writer;
+  sample.text->save(writer);
+  try {
+    SavedBytes data = options_.swap->save(writer.buffer());
+    SwapReservation room = sample.swap.split(data.bytes());
+    return std::make_shared<KeptText>(
+        KeptText{.tokens = sample.text->length(),
+                 .pending = {sample.tokens.begin() + sample.length(), sample.tokens.end()},
+                 .data = std::move(data),
+                 .room = std::move(room)});
+  } catch (const core::Error& error) {
+    throw QueueFull(error.what());
+  }
 }
 
 }  // namespace adze::infer

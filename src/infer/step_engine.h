@@ -42,6 +42,8 @@ class CachedText {
   virtual int64_t rows_at_once() const { return 1; }        // that it has to append
   virtual int64_t bytes_to_append(int64_t rows) const = 0;  // of new pages, at most
   virtual std::unique_ptr<CachedText> fork() const = 0;     // shares all pages
+  // A prompt of `incoming` tokens follows what is there, then an answer of up to `reserved`.
+  virtual void begin_turn(int64_t incoming, int64_t reserved) = 0;
   // Tokens that a step may append and truncate() take back, 0 for a policy that evicts.
   virtual int64_t rows_to_guess() const = 0;
   virtual void truncate(int64_t length) = 0;
@@ -78,10 +80,12 @@ class StepEngine {
     return std::nullopt;
   }
 
-  // A text whose prompt is `tokens`. It begins with as many of them as other texts of this choice
-  // have left in the cache, at most all but the last one; with none where `reuses` is false.
+  // A text whose prompt is `tokens`, before an answer of up to `reserved`. It begins with as many
+  // of them as other texts of this choice have left in the cache, at most all but the last one;
+  // with none where `reuses` is false.
   virtual std::unique_ptr<CachedText> open(const CacheChoice& choice,
                                            std::span<const int32_t> tokens,
+                                           int64_t reserved,
                                            bool reuses) = 0;
   virtual std::unique_ptr<CachedText> load(const CacheChoice& choice,
                                            core::StateReader& reader) = 0;

@@ -99,8 +99,12 @@ Columns best_columns(std::span<const float> scores,
   recent = std::min(recent, count - sinks);
   Columns columns{.heads = heads, .ranks = {}};
   std::vector<int32_t> order(static_cast<size_t>(length));
+  // Of damaged keys: the worst. An order with NaN in it is none.
+  std::vector<float> clean(scores.begin(), scores.end());
+  std::replace_if(
+      clean.begin(), clean.end(), [](float score) { return std::isnan(score); }, -INFINITY);
   for (int64_t head = 0; head < heads; ++head) {
-    const float* score = scores.data() + head * length;
+    const float* score = clean.data() + head * length;
     std::iota(order.begin(), order.end(), 0);
     const auto first = order.begin() + sinks;
     const auto last = order.end() - recent;

@@ -51,7 +51,24 @@ StoreEntry plain_store(kernels::PageType raw, kernels::PageType sealed, std::str
           }};
 }
 
+template <class Entry>
+nlohmann::ordered_json entries_json(const std::vector<Entry>& entries) {
+  auto list = nlohmann::ordered_json::array();
+  for (const Entry& entry : entries) {
+    auto keys = nlohmann::ordered_json::array();
+    for (const auto& [key, value] : entry.defaults.items()) {
+      keys.push_back({{"name", key}, {"default", value}, {"legal", entry.help.at(key)}});
+    }
+    list.push_back({{"name", entry.name}, {"summary", entry.summary}, {"keys", keys}});
+  }
+  return list;
+}
+
 }  // namespace
+
+nlohmann::ordered_json choices_json() {
+  return {{"stores", entries_json(store_entries())}, {"policies", entries_json(policy_entries())}};
+}
 
 std::vector<StoreEntry>& store_entries() {
   static std::vector<StoreEntry> entries = {
@@ -108,6 +125,14 @@ KvStorePtr make_store(std::string_view text, const model::ModelSpec& spec) {
 KvPolicyPtr make_policy(std::string_view text) {
   const auto [entry, values] = core::parse_named("kv-policy", text, policy_entries());
   return entry->make(values);
+}
+
+void check_store(std::string_view text) {
+  // Keys are judged by themselves; a store may want channels in groups of up to 64.
+  model::ModelSpec any;
+  any.heads = any.kv_heads = 1;
+  any.head_dim = 64;
+  make_store(text, any);
 }
 
 }  // namespace adze::kv

@@ -63,8 +63,13 @@ StoreEntry make_store_entry(std::string name,
 std::vector<StoreEntry>& store_entries();
 std::vector<PolicyEntry>& policy_entries();
 
+// {stores, policies}, each [{name, summary, keys: [{name, default, legal}]}].
+nlohmann::ordered_json choices_json();
+
 // Throws core::UsageError: unknown name or key (with the nearest), a value out of range.
 KvStorePtr make_store(std::string_view text, const model::ModelSpec& spec);
 KvPolicyPtr make_policy(std::string_view text);
+// Where there is no model yet. Throws as make_store() does.
+void check_store(std::string_view text);
 
 }  // namespace adze::kv

@@ -50,7 +50,8 @@ class WindowPolicy : public BudgetPolicy {
   bool recomputable() const override { return options_.keep == 1; }
   // Without a share there is one rule for prompts and answers: the limit and a page.
   int64_t rows_before_cut(const PolicyState& state, const Place& place) const override {
-    return options_.keep < 1 ? BudgetPolicy::rows_before_cut(state, place) : limit() - place.cached;
+    return options_.keep < 1 ? BudgetPolicy::rows_before_cut(state, place)
+                             : std::max<int64_t>(limit() - place.cached, 1);
   }
   bool cuts(const PolicyState& state, const Place& place) const override {
     return options_.keep < 1 ? BudgetPolicy::cuts(state, place) : place.cached >= limit();

@@ -27,6 +27,8 @@ class PolicyState {
   virtual void truncate(int64_t /*tokens*/) {}
   virtual void save(core::StateWriter& /*writer*/) const {}
   virtual void load(core::StateReader& /*reader*/) {}
+  // Whether what was loaded goes with a text of so many tokens, `lengths` of them cached by slot.
+  virtual bool fits(std::span<const int64_t> /*lengths*/, int64_t /*tokens*/) const { return true; }
   virtual int64_t bytes() const { return 0; }
 };
 

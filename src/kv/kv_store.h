@@ -81,7 +81,10 @@ class KvStore {
 
   virtual std::string name() const = 0;  // with its options, as registered
   virtual int64_t sealed_page_bytes() const = 0;
-  virtual int64_t side_bytes() const { return 0; }   // a slot
+  virtual int64_t side_bytes() const { return 0; }  // a slot
+  bool accepts_side(const std::byte* side) const {  // of a file
+    return codec() == nullptr || codec()->accepts_side(side);
+  }
   virtual int64_t first_pages() const { return 1; }  // that are sealed together
   int64_t raw_page_bytes() const { return kernels::attention_page_bytes(shape_, raw_type()); }
   // Most bytes of a slot that holds so many tokens.

@@ -72,6 +72,8 @@ PageRef PagePool::allocate(int64_t bytes) {
     page = new PageRef::Page{this, allocate_memory(bytes), bytes, 1, pages_.size()};
     pages_.push_back(page);
   }
+  // What another text has left there would go out with a page that is saved half full.
+  std::memset(page->data.get(), 0, static_cast<size_t>(bytes));
   used_bytes_ += bytes;
   ++used_pages_;
   peak_bytes_ = std::max(peak_bytes_, used_bytes_);

@@ -100,10 +100,15 @@ void RecentQueries::load(core::StateReader& reader, PagePool& pool) {
       throw core::error("state", "{}: expected a ring of {} rows", reader.source(), loaded.window_);
     }
     const int64_t bytes = page_bytes(loaded.window_, loaded.heads_, loaded.head_dim_);
+    if (bytes == 0) {
+      throw core::error("state", "{}: expected heads of a layer, got none", reader.source());
+    }
     // Read before allocating: a false size runs out of bytes, never out of memory.
     const auto raw = reader.bytes(static_cast<uint64_t>(bytes));
     loaded.page_ = pool.allocate(bytes);
     std::copy(raw.begin(), raw.end(), loaded.page_.data());
+  } else if (loaded.held_ > 0) {
+    throw core::error("state", "{}: expected a ring of rows, got none", reader.source());
   }
   *this = std::move(loaded);
 }

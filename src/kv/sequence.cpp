@@ -1,6 +1,7 @@
 #include "kv/sequence.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -11,6 +12,8 @@ namespace adze::kv {
 namespace {
 
 constexpr std::string_view kFormat = "adze sequence 3";
+// Of a text that has dropped some: positions are 32 bits wide, and it may grow.
+constexpr int64_t kMostTokens = int64_t{1} << 30;
 
 void save_pages(core::StateWriter& writer, const std::vector<PageRef>& pages) {
   writer.value(static_cast<uint64_t>(pages.size()));
@@ -51,12 +54,9 @@ void load_slot(core::StateReader& reader, PagePool& pool, const KvStore& store, 
   const auto marks = static_cast<int64_t>(slot.positions.size());
   const bool sealed = store.first_pages() == 1 || !sides.empty();
   const auto most_raw = static_cast<size_t>(sealed ? 1 : store.first_pages());
-  if (slot.length < 0 || stored != pages || slot.raw.size() > most_raw || sides.size() > 1 ||
-      (!sealed && !slot.sealed.empty()) ||
-      (!slot.received.empty() &&
-       slot.received.size() %
-               static_cast<size_t>(std::max<int64_t>(slot.length * store.shape().kv_heads, 1)) !=
-           0) ||
+  const bool part = slot.length % kPageTokens != 0;  // of a page, which is raw
+  if (slot.length < 0 || stored != pages || slot.raw.size() > most_raw ||
+      (part && slot.raw.empty()) || sides.size() > 1 || (!sealed && !slot.sealed.empty()) ||
       (marks != 0 && marks != slot.length && marks != slot.length * store.shape().kv_heads)) {
     throw core::error("state",
                       "{}: expected pages and positions of {} tokens, got {} pages and {} "
@@ -66,12 +66,33 @@ void load_slot(core::StateReader& reader, PagePool& pool, const KvStore& store, 
                       stored,
                       marks);
   }
+  if (slot.side && !store.accepts_side(slot.side.data())) {
+    throw core::error("state", "{}: expected side data of {}", reader.source(), store.name());
+  }
+}
+
+// Positions rise from token to token, each head's for itself; what tokens have received is finite.
+bool sound_marks(const SlotPages& slot, int64_t tokens, int64_t received_of_a_token) {
+  const int64_t heads =
+      slot.length == 0 ? 1 : static_cast<int64_t>(slot.positions.size()) / slot.length;
+  for (int64_t i = 0; i < slot.length * heads; ++i) {
+    const int64_t before = i < heads ? -1 : slot.positions[static_cast<size_t>(i - heads)];
+    const int64_t position = slot.positions[static_cast<size_t>(i)];
+    if (position <= before || position >= tokens) {
+      return false;
+    }
+  }
+  return static_cast<int64_t>(slot.received.size()) == slot.length * received_of_a_token &&
+         std::all_of(slot.received.begin(), slot.received.end(), [](float value) {
+           return std::isfinite(value);
+         });
 }
 
 }  // namespace
 
 CacheLayout::CacheLayout(const model::ModelSpec& spec)
     : num_slots(static_cast<int64_t>(spec.owning_layers().size())),
+      hidden_size(spec.hidden_size),
       readers(static_cast<size_t>(num_slots)) {
   const auto owners = spec.owning_layers();
   for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
@@ -102,7 +123,8 @@ class SequenceSlotView : public SlotView {
   std::vector<float> recent_attention(int64_t window, std::span<const float> weights) override {
     std::vector<float> largest;
     for (const int64_t layer : readers()) {
-      const QueryRows rows = sequence_.queries(layer).last(window);
+      // Damaged saves may hold rows of more tokens than there are.
+      const QueryRows rows = sequence_.queries(layer).last(std::min(window, length()));
       const size_t count = rows.back.size();
       core::check(weights.empty() || weights.size() >= count, "a weight for each row");
       std::vector<int32_t> end_ranks;
@@ -398,11 +420,13 @@ void Sequence::load(core::StateReader& reader) {
   reader.expect("head_dim", store_->shape().head_dim);
   loaded.num_tokens_ = reader.value<int64_t>();
   loaded.turn_end_ = reader.value<int64_t>();
+  std::vector<int64_t> lengths;
   for (SlotPages& slot : loaded.slots_) {
     load_slot(reader, *pool_, *store_, slot);
-    // Positions are 32 bits wide; a policy that drops nothing holds every token it has seen.
-    const bool dropped = policy_->evicts() && loaded.num_tokens_ <= INT32_MAX;
-    if (slot.length > loaded.num_tokens_ || (slot.length != loaded.num_tokens_ && !dropped)) {
+    const bool all = slot.length == loaded.num_tokens_ && slot.positions.empty();
+    const bool some = slot.length > 0 && slot.length <= loaded.num_tokens_ && policy_->evicts() &&
+                      loaded.num_tokens_ <= kMostTokens;
+    if (!all && !some) {
       throw core::error("state",
                         "{}: expected {} of {} tokens in a slot, got {}",
                         reader.source(),
@@ -410,17 +434,30 @@ void Sequence::load(core::StateReader& reader) {
                         loaded.num_tokens_,
                         slot.length);
     }
+    const auto readers = layout_->readers[static_cast<size_t>(&slot - loaded.slots_.data())].size();
+    const int64_t received = store_->shape().kv_heads * static_cast<int64_t>(readers);
+    if (!sound_marks(slot, loaded.num_tokens_, policy_->needs().received ? received : 0)) {
+      throw core::error(
+          "state", "{}: expected what {} knows of tokens", reader.source(), policy_->name());
+    }
+    lengths.push_back(slot.length);
   }
   for (RecentQueries& queries : loaded.queries_) {
     queries.load(reader, *pool_);
     const kernels::AttentionShape& shape = store_->shape();
-    if (queries.held() > 0 &&
+    if (queries.heads() != 0 &&
         (queries.heads() != shape.heads || queries.head_dim() != shape.head_dim)) {
       throw core::error("state", "{}: expected queries of this model", reader.source());
     }
   }
   loaded.last_hidden_ = reader.list<float>();
   loaded.state_->load(reader);
+  const auto known = static_cast<int64_t>(loaded.last_hidden_.size());
+  if (loaded.turn_end_ < 0 || (known != 0 && known != layout_->hidden_size) ||
+      !loaded.state_->fits(lengths, loaded.num_tokens_)) {
+    throw core::error(
+        "state", "{}: expected what {} knows of a text", reader.source(), policy_->name());
+  }
   *this = std::move(loaded);
 }
 

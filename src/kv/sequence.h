@@ -22,6 +22,7 @@ struct CacheLayout {
   explicit CacheLayout(const model::ModelSpec& spec);
 
   int64_t num_slots = 0;
+  int64_t hidden_size = 0;
   std::vector<int64_t> slot_of_layer;
   std::vector<std::vector<int64_t>> readers;  // by slot: the layers that read it, rising
   std::vector<int64_t> windows;               // by layer; 0: none

@@ -87,7 +87,7 @@ void Access::check_origin(const HttpRequest& request) const {
   const bool foreign = site == "cross-site" || site == "same-site";
   const bool allowed = cors_origin_ == "*" ? !request.header("authorization").starts_with("Basic ")
                                            : request.header("origin") == cors_origin_.value_or("-");
-  if (request.method == "POST" && foreign && !allowed) {
+  if ((request.method == "POST" || request.method == "DELETE") && foreign && !allowed) {
     throw ApiError(403,
                    "permission_error",
                    "[Origin] expected this server's own pages, or those of --cors-origin",
@@ -124,7 +124,8 @@ void Access::add_headers(Exchange& exchange) const {
   const HttpRequest& request = exchange.request();
   if (!keys_.empty() && request.header("authorization").empty()) {
     // Browsers ask their user for the page's key.
-    const bool page = request.path == "/" || request.path.starts_with("/web/");
+    const bool page =
+        request.path == "/" || request.path == "/lab" || request.path.starts_with("/web/");
     exchange.set_header("WWW-Authenticate", page ? "Basic realm=\"adze\"" : "Bearer");
   }
 }

@@ -228,6 +228,9 @@ void Answer::take_parts(size_t index,
 void Answer::take_text(const AnswerEvent& event, std::vector<Json>& chunks) {
   const auto index = static_cast<size_t>(event.prompt * request_.samples + event.sample);
   Choice& choice = choices_[index];
+  if (!request_.session.empty()) {
+    choice.said += event.text;
+  }
   std::vector<AnswerPart> parts;
   if (request_.tool_choice.kind != ToolChoice::Kind::kNone) {
     parts = choice.calls.push(event.text);

@@ -28,6 +28,9 @@ class Answer {
   std::vector<Json> take(AnswerEvent event);
   Json whole() const;
   Json usage_chunk() const;
+  // Of the first choice, when it is finished: all that the model has said, calls included.
+  const std::string& said() const { return choices_.front().said; }
+  const infer::FinishReport& finish() const { return *choices_.front().finish; }
 
  private:
   // What one choice has said so far.
@@ -35,6 +38,7 @@ class Answer {
     explicit Choice(ToolCallReader reader) : calls(std::move(reader)) {}
 
     ToolCallReader calls;
+    std::string said;  // in a session
     std::string text;
     std::vector<infer::SampledToken> tokens;
     Json tool_calls = Json::array();

@@ -28,6 +28,7 @@ class NoText : public infer::CachedText {
   int64_t rows_before_cut() const override { return 0; }
   int64_t bytes_to_append(int64_t /*rows*/) const override { return 0; }
   std::unique_ptr<CachedText> fork() const override { return nullptr; }
+  void begin_turn(int64_t, int64_t) override {}
   int64_t rows_to_guess() const override { return 0; }
   void truncate(int64_t /*length*/) override {}
   bool recomputable() const override { return true; }

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "serve/completion_request.h"
+#include "serve/session.h"
 
 namespace adze::serve {
 namespace {
@@ -226,6 +227,16 @@ CompletionRequest read_chat_request(const Json& body) {
   }
   if (logprobs) {
     request.logprobs = alternatives.value_or(0);
+  }
+  request.session = fields.text("session").value_or("");
+  if (!request.session.empty()) {
+    check_session_id(request.session);
+    if (request.samples != 1) {
+      throw bad_request("n",
+                        fmt::format("[n] expected 1 in a session, which goes on with one answer, "
+                                    "got {}",
+                                    request.samples));
+    }
   }
   read_tools(fields, request);
   read_tool_choice(fields, request);

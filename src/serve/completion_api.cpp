@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -44,6 +45,7 @@ void submit(const CompletionRequest& request,
             ServedModel& model,
             const std::shared_ptr<Mailbox>& mailbox,
             Jobs& jobs) {
+  std::vector<infer::Scheduler::Asked> asked;
   for (size_t i = 0; i < submission.prompts.size(); ++i) {
     infer::ScheduledRequest one = submission.scheduled;
     one.prompt = submission.prompts[i];
@@ -59,13 +61,38 @@ void submit(const CompletionRequest& request,
                             .cache_picture = request.cache_picture && request.stream,
                             // Some models' tags of calls are control tokens.
                             .control_text = request.tool_choice.kind != ToolChoice::Kind::kNone});
-    jobs.add(model.scheduler().submit(std::move(one), std::move(stream)));
+    asked.emplace_back(std::move(one), std::move(stream));
+  }
+  for (auto& job : model.scheduler().submit_all(std::move(asked))) {
+    jobs.add(std::move(job));
+  }
+}
+
+// Throws ApiError (409): a live session goes with other things than these.
+void bind(Session& session, SessionBinding asked) {
+  const SessionBinding& own = session.binding;
+  if (!session.answered()) {
+    session.binding = std::move(asked);
+    return;
+  }
+  for (const auto& [field, has, got] : {std::tuple("model", &own.model, &asked.model),
+                                        {"model", &own.weights, &asked.weights},
+                                        {"kv_store", &own.store, &asked.store},
+                                        {"kv_policy", &own.policy, &asked.policy}}) {
+    if (*got != *has) {
+      throw session_conflict(session, field, *has, *got);
+    }
   }
 }
 
 // Sends the chunks of an answer as they come. False: the answer ended with an error, which was
 // sent, too. Throws ApiError and core::Error as long as nothing has been sent.
-awaitable<bool> follow(Exchange& exchange, Mailbox& mailbox, Answer& answer, bool& streaming) {
+// on_finished: before the last chunks are sent, so that whoever has read them may go on.
+awaitable<bool> follow(Exchange& exchange,
+                       Mailbox& mailbox,
+                       Answer& answer,
+                       const std::function<void()>& on_finished,
+                       bool& streaming) {
   std::optional<ApiError> failure;
   while (!answer.finished()) {
     if (exchange.peer_gone()) {
@@ -78,6 +105,9 @@ awaitable<bool> follow(Exchange& exchange, Mailbox& mailbox, Answer& answer, boo
     std::vector<Json> chunks;
     try {
       chunks = answer.take(mailbox.take());
+      if (answer.finished()) {
+        on_finished();
+      }
     } catch (const std::exception& error) {
       if (!streaming) {
         throw;
@@ -114,10 +144,20 @@ awaitable<void> answer_completion(const CompletionContext& context,
                                   named.model->loaded().model->spec.name));
   }
   const auto since = infer::Clock::now();
+  Sessions::Lease* session = context.session;
+  if (session != nullptr) {
+    bind(session->session(),
+         session_binding(request.model, named, cache_choice(request, named, "")));
+  }
   const std::function<Submission()> prepare = [&] {
-    return prepare_submission(request, named, context.tenant, context.limits, since);
+    return prepare_submission(request,
+                              named,
+                              context.tenant,
+                              session != nullptr ? &session->session().state : nullptr,
+                              context.limits,
+                              since);
   };
-  const Submission submission = co_await context.workers.run(prepare);
+  Submission submission = co_await context.workers.run(prepare);
   const auto choices = static_cast<int64_t>(submission.prompts.size()) * request.samples;
   const auto mailbox =
       Mailbox::make(context.io, std::max(kMostWaiting, kMostWaitingChoice * choices));
@@ -129,11 +169,22 @@ awaitable<void> answer_completion(const CompletionContext& context,
   Jobs jobs(named.model->scheduler());
   submit(request, submission, *named.model, mailbox, jobs);
   exchange.watch_peer(mailbox->signal());
+  const std::function<void()> on_finished = [&] {
+    jobs.release();
+    if (session == nullptr) {
+      return;
+    }
+    // A stop string leaves tokens in the cache that are not in the answer.
+    const infer::FinishReport& finish = answer.finish();
+    const bool whole = finish.reason != infer::FinishReason::kStop || finish.end_token;
+    SessionState state = std::move(submission.turn->state);
+    end_turn(state, named.model->loaded().tokenizer, answer.said(), whole ? finish.text : nullptr);
+    session->finish(std::move(state));
+  };
   bool streaming = false;
-  if (!co_await follow(exchange, *mailbox, answer, streaming)) {
+  if (!co_await follow(exchange, *mailbox, answer, on_finished, streaming)) {
     co_return;
   }
-  jobs.release();
   if (!request.stream) {
     HttpResponse response;
     const std::function<std::string()> write = [&] { return dump(answer.whole()); };

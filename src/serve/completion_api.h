@@ -9,6 +9,7 @@
 #include "serve/http_server.h"
 #include "serve/metrics.h"
 #include "serve/model_host.h"
+#include "serve/session.h"
 #include "serve/submission.h"
 #include "serve/workers.h"
 
@@ -19,7 +20,8 @@ struct CompletionContext {
   Workers& workers;
   Metrics& metrics;
   const AnswerLimits& limits;
-  std::string tenant;  // whose cache this is
+  std::string tenant;        // whose cache this is
+  Sessions::Lease* session;  // that the request goes on with, or null
 };
 
 // Throws ApiError and core::Error as long as nothing has been sent.

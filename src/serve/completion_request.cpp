@@ -126,8 +126,8 @@ void read_common(RequestFields& fields, CompletionRequest& request) {
   request.stop = read_stop(fields);
   request.format = read_format(fields);
   read_stream(fields, request);
-  request.kv_store = fields.text("kv_store").value_or("f16");
-  request.kv_policy = fields.text("kv_policy").value_or("full");
+  request.kv_store = fields.text("kv_store").value_or("");
+  request.kv_policy = fields.text("kv_policy").value_or("");
   request.guesses = fields.integer("guesses", 0, infer::kMostGuesses).value_or(0);
   request.cache_salt = fields.text("cache_salt").value_or("");
   request.cache_picture = fields.boolean("cache_picture").value_or(false);
@@ -140,7 +140,6 @@ void read_common(RequestFields& fields, CompletionRequest& request) {
   }
   fields.text("user");  // an abuse-tracking label; goes nowhere
   fields.choice("answer_strategy", {"first"}, "first");
-  fields.refuse("session", "sessions are not supported yet");
 }
 
 std::vector<Prompt> read_prompts(const Json& value, const std::string& name, size_t most) {
@@ -213,6 +212,7 @@ CompletionRequest read_completion_request(const Json& body) {
     throw bad_request("max_tokens", "[max_tokens] expected at least 1, or echo: true, got 0");
   }
   request.logprobs = fields.integer("logprobs", 0, kMostAlternatives);
+  fields.refuse("session", "a session is a chat; use /v1/chat/completions");
   fields.refuse("suffix", "text cannot be inserted");
   const auto best_of = fields.integer("best_of", 1, kMostSamples);
   if (best_of && *best_of != request.samples) {

@@ -57,8 +57,9 @@ struct CompletionRequest {
 
   bool stream = false;
   bool include_usage = false;
-  std::string kv_store = "f16";
-  std::string kv_policy = "full";
+  std::string kv_store;   // "": the server's, or the session's
+  std::string kv_policy;  // "": the server's, or the session's
+  std::string session;    // "": none
   std::string cache_salt;
   bool cache_picture = false;
   std::optional<double> timeout_seconds;

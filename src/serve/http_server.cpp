@@ -207,10 +207,13 @@ awaitable<void> HttpServer::Implementation::answer(HttpExchange& exchange,
   HeldBody held(bodies_bytes);
   std::optional<ApiError> failure;
   try {
-    handlers.begin(exchange);
+    const auto most = static_cast<uint64_t>(handlers.begin(exchange));
+    parser.body_limit(most);
     SystemError error;
     bool too_late = false;
-    {
+    if (parser.content_length() && *parser.content_length() > most) {
+      error = http::error::body_limit;
+    } else {
       const ReadLimit limit(stream, limits.read_timeout);
       co_await read_body(stream, buffer, parser, held, error);
       too_late = limit.passed();
@@ -244,7 +247,7 @@ awaitable<bool> HttpServer::Implementation::serve_one(beast::tcp_stream& stream,
     co_return false;
   }
   Parser parser;
-  parser.body_limit(static_cast<uint64_t>(limits.body_bytes));
+  parser.body_limit(static_cast<uint64_t>(limits.bodies_bytes));  // a route's is known later
   parser.header_limit(static_cast<uint32_t>(limits.header_bytes));
   SystemError error;
   bool too_late = false;

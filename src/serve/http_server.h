@@ -101,8 +101,9 @@ struct AccessRecord {
 };
 
 struct HttpHandlers {
-  // With the header alone. Sets headers of the answer; throws ApiError to refuse the body.
-  std::function<void(Exchange&)> begin;
+  // With the header alone: how many bytes its body may have, at most HttpLimits::bodies_bytes. Sets
+  // headers of the answer; throws ApiError to refuse the body.
+  std::function<int64_t(Exchange&)> begin;
   std::function<boost::asio::awaitable<void>(Exchange&)> answer;
   std::function<void(const AccessRecord&)> log;
 };

@@ -81,6 +81,16 @@ struct Metrics::Implementation {
           .Name("adze_cache_audit_failures_total")
           .Help("Counts at idle that found pages nobody refers to")
           .Register(registry);
+  prometheus::Gauge& sessions = BuildGauge()
+                                    .Name("adze_sessions")
+                                    .Help("Chats that wait for their next request")
+                                    .Register(registry)
+                                    .Add({});
+  prometheus::Gauge& session_bytes = BuildGauge()
+                                         .Name("adze_session_bytes")
+                                         .Help("Of their caches, on disk")
+                                         .Register(registry)
+                                         .Add({});
   prometheus::Family<prometheus::Gauge>& server = BuildGauge()
                                                       .Name("adze_http")
                                                       .Help("Open connections and active requests")
@@ -111,6 +121,11 @@ void Metrics::observe_answer(int64_t tokens) {
   implementation_->generated_tokens.Increment(static_cast<double>(tokens));
 }
 
+void Metrics::set_sessions(int64_t count, int64_t bytes) {
+  implementation_->sessions.Set(static_cast<double>(count));
+  implementation_->session_bytes.Set(static_cast<double>(bytes));
+}
+
 std::string Metrics::text(const std::vector<ModelListing>& models,
                           int64_t connections,
                           int64_t exchanges) {
@@ -118,11 +133,30 @@ std::string Metrics::text(const std::vector<ModelListing>& models,
   const auto set = [](auto& family, const prometheus::Labels& labels, int64_t value) {
     family.Add(labels).Set(static_cast<double>(value));
   };
+  const auto forget = [](auto& family, const prometheus::Labels& labels) {
+    if (family.Has(labels)) {
+      family.Remove(&family.Add(labels));
+    }
+  };
   for (const ModelListing& listing : models) {
+    const prometheus::Labels labels = {{"model", listing.name}};
+    if (!listing.parent && !listing.model) {  // it may have been unloaded
+      for (auto* family : {&self.running,
+                           &self.waiting,
+                           &self.preemptions,
+                           &self.steps,
+                           &self.pages_used,
+                           &self.pages_prefix,
+                           &self.audit_failures}) {
+        forget(*family, labels);
+      }
+      for (const char* kind : {"budget", "texts", "prefix"}) {
+        forget(self.cache_bytes, {{"kind", kind}, {"model", listing.name}});
+      }
+    }
     if (listing.parent || !listing.model || !listing.model->generates()) {
       continue;
     }
-    const prometheus::Labels labels = {{"model", listing.name}};
     const infer::SchedulerFigures figures = listing.model->scheduler().figures();
     set(self.running, labels, figures.running);
     set(self.waiting, labels, figures.waiting);

@@ -20,6 +20,7 @@ class Metrics {
   void observe_token(double seconds);        // mean of an answer's tokens after the first
   void observe_prompt(int64_t tokens, int64_t cached);
   void observe_answer(int64_t tokens);
+  void set_sessions(int64_t count, int64_t bytes);  // of all keys
 
   // With the state of the models and of the server as of now.
   std::string text(const std::vector<ModelListing>& models, int64_t connections, int64_t exchanges);

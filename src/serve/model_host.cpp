@@ -24,7 +24,10 @@ ServedModel::ServedModel(infer::LoadedModel loaded,
                          std::vector<model::ModelPtr> adapters,
                          const ModelHostOptions& options,
                          core::TurnLock& compute)
-    : loaded_(std::move(loaded)), models_(std::move(adapters)), compute_(compute) {
+    : loaded_(std::move(loaded)),
+      models_(std::move(adapters)),
+      compute_(compute),
+      default_cache_(options.cache) {
   models_.insert(models_.begin(), loaded_.model);
   if (!loaded_.model->spec.causal) {
     return;
@@ -32,6 +35,7 @@ ServedModel::ServedModel(infer::LoadedModel loaded,
   engine_ = std::make_unique<infer::ModelEngine>(
       models_,
       infer::ModelEngineOptions{.cache_bytes = options.cache_bytes, .context = options.context});
+  engine_->check(default_cache_);
   scheduler_ = std::make_unique<infer::Scheduler>(*engine_, options.scheduling);
   use_.budget_bytes = options.cache_bytes;
   thread_ = std::thread([this] { run(); });
@@ -59,7 +63,7 @@ int64_t ServedModel::context() const {
   if (!generates()) {
     return loaded_.model->spec.context_length;
   }
-  return std::min(engine_->context(), scheduler_->longest_text({}));
+  return std::min(engine_->context(), scheduler_->longest_text(default_cache_));
 }
 
 void ServedModel::run() {

@@ -38,6 +38,7 @@ struct ModelHostOptions {
   int64_t context = 0;       // 0: each model's own
   int64_t cache_bytes = 0;   // of each model
   int64_t memory_bytes = 0;  // of all models and their caches; beyond it the idle ones go
+  infer::CacheChoice cache;  // store and policy of requests that name none
 };
 
 // Cache figures of one model at one moment.
@@ -52,6 +53,7 @@ struct CacheUse {
 
 class ServedModel {
  public:
+  // Throws core::UsageError: this model cannot have the default cache.
   ServedModel(infer::LoadedModel loaded,
               std::vector<model::ModelPtr> adapters,
               const ModelHostOptions& options,
@@ -66,7 +68,8 @@ class ServedModel {
   const infer::ModelEngine& engine() const { return *engine_; }
   const model::Model& weights(int64_t adapter) const;  // NamedModel's
   core::TurnLock& compute() { return compute_; }       // held for one pass at a time
-  int64_t context() const;  // of a text in the default store: the model's, or what the cache holds
+  const infer::CacheChoice& default_cache() const { return default_cache_; }
+  int64_t context() const;  // of a text in the default cache: the model's, or what the cache holds
   // Any thread: computes nothing more; whoever waits is told so. Also when destroyed.
   void stop(const std::exception_ptr& reason);
   bool stopping() const { return thread_stops_; }
@@ -85,6 +88,7 @@ class ServedModel {
   infer::LoadedModel loaded_;
   std::vector<model::ModelPtr> models_;  // the model, then its adapters
   core::TurnLock& compute_;
+  infer::CacheChoice default_cache_;
   std::unique_ptr<infer::ModelEngine> engine_;
   std::unique_ptr<infer::Scheduler> scheduler_;
   std::mutex vocabulary_mutex_;

@@ -1,5 +1,7 @@
 #include "serve/prompt_tokens.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 
 #include "core/error.h"
@@ -11,7 +13,6 @@ namespace {
 
 // Longer tokens are runs of one character, and texts of nothing else are nobody's loss.
 constexpr int64_t kLongestToken = 256;
-constexpr std::string_view kNoncharacter = "\xEF\xB7\x90";  // U+FDD0, which no text should have
 
 template <class Function>
 void each_text(const Json& value, const Function& function) {
@@ -30,13 +31,14 @@ void each_text(const Json& value, const Function& function) {
 // Texts of strangers in a template's values, marked so that none of them becomes a control token.
 class Protection {
  public:
-  explicit Protection(const text::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  Protection(const text::Tokenizer& tokenizer, std::string mark)
+      : tokenizer_(tokenizer), mark_(std::move(mark)) {}
 
   Json protect(const Json& value) {
     // A mark that is part of a text would vanish from it.
     each_text(value, [this](const std::string& text) {
       while (text.find(mark_) != std::string::npos) {
-        mark_ += kNoncharacter;
+        mark_ += kFirstMark;
       }
     });
     return marked(value);
@@ -64,7 +66,7 @@ class Protection {
   }
 
   const text::Tokenizer& tokenizer_;
-  std::string mark_ = std::string(kNoncharacter);
+  std::string mark_;
 };
 
 void check_length(size_t bytes, int64_t most_tokens, std::string_view field) {
@@ -78,9 +80,13 @@ void check_length(size_t bytes, int64_t most_tokens, std::string_view field) {
   }
 }
 
-std::vector<int32_t> chat_tokens(const infer::LoadedModel& loaded,
-                                 const CompletionRequest& request,
-                                 int64_t most_tokens) {
+}  // namespace
+
+RenderedChat render_request(const infer::LoadedModel& loaded,
+                            const CompletionRequest& request,
+                            const Json& all_messages,
+                            std::string mark,
+                            int64_t most_tokens) {
   if (!loaded.chat_template) {
     throw bad_request("messages",
                       fmt::format("[messages] expected a model with a chat template, got {}; use "
@@ -88,13 +94,13 @@ std::vector<int32_t> chat_tokens(const infer::LoadedModel& loaded,
                                   loaded.model->spec.name));
   }
   size_t bytes = 0;
-  each_text(request.messages, [&bytes](const std::string& text) { bytes += text.size(); });
+  each_text(all_messages, [&bytes](const std::string& text) { bytes += text.size(); });
   check_length(bytes, most_tokens, "messages");
-  Json given = {{"messages", request.messages}, {"tools", Json::array()}};
+  Json given = {{"messages", all_messages}, {"tools", Json::array()}};
   for (const Tool& tool : request.tools) {
     given["tools"].push_back(tool.definition);
   }
-  Protection protection(loaded.tokenizer);
+  Protection protection(loaded.tokenizer, std::move(mark));
   given = protection.protect(given);
   const auto render = [&](const Json& messages, bool with_tools) {
     Json values = infer::template_values(loaded.tokenizer);
@@ -118,7 +124,17 @@ std::vector<int32_t> chat_tokens(const infer::LoadedModel& loaded,
       text = render(explain_tools(given["messages"], given["tools"]), false);
     }
   }
-  std::vector<int32_t> tokens = loaded.tokenizer.encode_protected(text, protection.mark());
+  return {std::move(text), protection.mark()};
+}
+
+namespace {
+
+std::vector<int32_t> chat_tokens(const infer::LoadedModel& loaded,
+                                 const CompletionRequest& request,
+                                 int64_t most_tokens) {
+  const RenderedChat chat =
+      render_request(loaded, request, request.messages, std::string(kFirstMark), most_tokens);
+  std::vector<int32_t> tokens = loaded.tokenizer.encode_protected(chat.text, chat.mark);
   infer::add_begin_of_text(loaded.tokenizer, tokens);
   return tokens;
 }

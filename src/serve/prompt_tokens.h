@@ -2,12 +2,30 @@
 // From a request's messages or prompts to tokens.
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "infer/loaded_model.h"
 #include "serve/completion_request.h"
 
 namespace adze::serve {
+
+// A chat as its template writes it. Texts of strangers carry `mark` wherever they would be taken
+// for a control token: for Tokenizer::encode_protected().
+struct RenderedChat {
+  std::string text;
+  std::string mark;
+};
+inline constexpr std::string_view kFirstMark = "\xEF\xB7\x90";  // U+FDD0: no text should have it
+
+// `messages` with the request's tools, up to where the answer begins. `mark` to begin with: another
+// is made where a text contains it. Throws ApiError: no template, or what the template refuses.
+RenderedChat render_request(const infer::LoadedModel& loaded,
+                            const CompletionRequest& request,
+                            const Json& messages,
+                            std::string mark,
+                            int64_t most_tokens);
 
 // One text for each answer's prompt. `most_tokens`: 0 for no limit; of a text that is longer
 // whatever its tokens are, none are looked for. Takes long for long texts. Throws ApiError.

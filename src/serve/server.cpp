@@ -3,29 +3,20 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
-#include <ctime>
 #include <functional>
 #include <iostream>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <malloc.h>
 
-#include "kv/cache_registry.h"
-#include "model/model.h"
-#include "serve/access.h"
 #include "serve/api_error.h"
-#include "serve/completion_api.h"
 #include "serve/completion_json.h"
-#include "serve/completion_request.h"
-#include "serve/embedding_api.h"
-#include "serve/metrics.h"
-#include "serve/web_files.h"
+#include "serve/server_implementation.h"
 
 namespace adze::serve {
 namespace {
@@ -33,11 +24,7 @@ namespace {
 namespace asio = boost::asio;
 using asio::awaitable;
 
-constexpr std::string_view kPageSecurity =
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-    "frame-ancestors 'none'";
-
-constexpr std::chrono::seconds kTrimPause{5};
+constexpr std::chrono::seconds kTrimPause(5);
 
 // For clients whose answers end before they are complete.
 std::exception_ptr shutting_down() {
@@ -45,124 +32,71 @@ std::exception_ptr shutting_down() {
       ApiError(503, "server_error", "[server] is shutting down", "", "draining"));
 }
 constexpr std::chrono::seconds kFarewell(2);
-constexpr size_t kShortBody = 64 << 10;  // parsed in less than a millisecond
-
-HttpResponse json_response(const Json& json, int status = 200) {
-  return {.status = status, .content_type = "application/json", .body = dump(json), .headers = {}};
-}
 
 }  // namespace
 
-struct Server::Implementation {
-  ServerOptions options;
-  asio::io_context io{1};
-  Workers loaders{io, 2};    // loading and embedding: minutes
-  Workers preparers{io, 2};  // reading and tokenising: up to seconds
-  Access access;
-  ModelHost host;
-  Metrics metrics;
-  HttpServer http;
-  std::time_t started = std::time(nullptr);
-  int port = 0;
-  bool draining = false;
-  int64_t embedding = 0;  // requests for embeddings, those that wait for a worker included
-  asio::signal_set signals{io, SIGINT, SIGTERM};  // from now on, so that none is missed
+Server::Implementation::Implementation(const ServerOptions& o,
+                                       std::vector<ModelEntry> models,
+                                       std::vector<AdapterEntry> adapters,
+                                       const ModelHostOptions& hosting)
+    : options(o),
+      access(o.host, o.keys, o.cors_origin),
+      host(std::move(models), std::move(adapters), hosting),
+      sessions(o.sessions),
+      http(io,
+           o.limits,
+           {.begin = [this](Exchange& exchange) { return begin(exchange); },
+            .answer = [this](Exchange& exchange) { return handle(exchange); },
+            .log = [this](const AccessRecord& record) { log(record); }}) {}
 
-  using RouteHandler = awaitable<void> (Implementation::*)(Exchange&, const std::string& tenant);
-  struct Route {
-    std::string_view method;
-    std::string_view path;  // a last part of "*" stands for anything
-    bool open;              // needs no key
-    RouteHandler handler;
-  };
+const std::vector<Server::Implementation::Route>& Server::Implementation::routes() {
+  using I = Implementation;
+  static const std::vector<Route> kRoutes = {
+      {"GET", "/health", true, &I::health},
+      {"GET", "/metrics", false, &I::show_metrics},
+      {"GET", "/v1/models", false, &I::list_models},
+      {"GET", "/v1/models/**", false, &I::show_model},
+      {"GET", "/v1/cache-options", false, &I::cache_options},
+      {"POST", "/v1/chat/completions", false, &I::chat},
+      {"POST", "/v1/completions", false, &I::complete},
+      {"POST", "/v1/embeddings", false, &I::embed},
+      {"GET", "/v1/sessions", false, &I::list_sessions},
+      {"GET", "/v1/sessions/*", false, &I::show_session},
+      {"DELETE", "/v1/sessions/*", false, &I::delete_session},
+      {"GET", "/v1/sessions/*/export", false, &I::export_session},
+      {"POST", "/v1/sessions/*/import", false, &I::import_session},
+      {"POST", "/tokenize", false, &I::tokenize},
+      {"POST", "/detokenize", false, &I::detokenize},
+      {"GET", "/openapi.json", false, &I::web},
+      {"GET", "/lab", false, &I::lab},
+      {"GET", "/", false, &I::web},
+      {"GET", "/web/**", false, &I::web}};
+  return kRoutes;
+}
 
-  Implementation(const ServerOptions& o,
-                 std::vector<ModelEntry> models,
-                 std::vector<AdapterEntry> adapters,
-                 const ModelHostOptions& hosting)
-      : options(o),
-        access(o.host, o.keys, o.cors_origin),
-        host(std::move(models), std::move(adapters), hosting),
-        http(io,
-             o.limits,
-             {.begin = [this](Exchange& exchange) { begin(exchange); },
-              .answer = [this](Exchange& exchange) { return handle(exchange); },
-              .log = [this](const AccessRecord& record) { log(record); }}) {}
-
-  static const std::vector<Route>& routes() {
-    using I = Implementation;
-    static const std::vector<Route> kRoutes = {
-        {"GET", "/health", true, &I::health},
-        {"GET", "/metrics", false, &I::show_metrics},
-        {"GET", "/v1/models", false, &I::list_models},
-        {"GET", "/v1/models/*", false, &I::show_model},
-        {"GET", "/v1/cache-options", false, &I::cache_options},
-        {"POST", "/v1/chat/completions", false, &I::chat},
-        {"POST", "/v1/completions", false, &I::complete},
-        {"POST", "/v1/embeddings", false, &I::embed},
-        {"POST", "/tokenize", false, &I::tokenize},
-        {"POST", "/detokenize", false, &I::detokenize},
-        {"GET", "/openapi.json", false, &I::web},
-        {"GET", "/", false, &I::web},
-        {"GET", "/web/*", false, &I::web}};
-    return kRoutes;
-  }
-
-  static bool matches(const Route& route, std::string_view path) {
-    if (route.path.ends_with('*')) {
-      const std::string_view front = route.path.substr(0, route.path.size() - 1);
-      return path.starts_with(front) && path.size() > front.size();
+bool Server::Implementation::Route::matches(std::string_view asked) const {
+  std::string_view pattern = path;
+  for (size_t star = pattern.find('*'); star != pattern.npos; star = pattern.find('*')) {
+    if (asked.substr(0, star) != pattern.substr(0, star) || asked.size() == star) {
+      return false;
     }
-    return path == route.path;
-  }
-
-  // Parses and checks a body: at once, or elsewhere if it is long.
-  template <class Read>
-  awaitable<std::invoke_result_t<Read, const Json&>> read(const std::string& body, Read checked) {
-    const auto all = [&body, checked] { return checked(parse_body(body)); };
-    if (body.size() < kShortBody) {
-      co_return all();
+    if (pattern.substr(star) == "**") {
+      return true;
     }
-    co_return co_await preparers.run(all);
-  }
-
-  awaitable<NamedModel> model_of(const std::string& name) {
-    if (auto loaded = host.get_loaded(name)) {
-      co_return *loaded;
+    const size_t end = std::min(asked.find('/', star), asked.size());
+    if (end == star) {
+      return false;
     }
-    const std::function<NamedModel()> get = [this, name] { return host.get(name); };
-    co_return co_await loaders.run(get);
+    asked.remove_prefix(end);
+    pattern.remove_prefix(star + 1);
   }
-
-  // The route of a request. Throws ApiError: 404, 405.
-  const Route& route_of(Exchange& exchange) const;
-  std::string methods_of(std::string_view path) const;  // "" for an unknown path
-  void begin(Exchange& exchange) const;
-  awaitable<void> handle(Exchange& exchange);
-  void log(const AccessRecord& record);
-
-  awaitable<void> health(Exchange& exchange, const std::string& tenant);
-  awaitable<void> show_metrics(Exchange& exchange, const std::string& tenant);
-  awaitable<void> list_models(Exchange& exchange, const std::string& tenant);
-  awaitable<void> show_model(Exchange& exchange, const std::string& tenant);
-  awaitable<void> cache_options(Exchange& exchange, const std::string& tenant);
-  awaitable<void> chat(Exchange& exchange, const std::string& tenant);
-  awaitable<void> complete(Exchange& exchange, const std::string& tenant);
-  awaitable<void> run_completion(Exchange& exchange,
-                                 const std::string& tenant,
-                                 CompletionRequest request);
-  awaitable<void> embed(Exchange& exchange, const std::string& tenant);
-  awaitable<void> tokenize(Exchange& exchange, const std::string& tenant);
-  awaitable<void> detokenize(Exchange& exchange, const std::string& tenant);
-  awaitable<void> web(Exchange& exchange, const std::string& tenant);
-
-  Json model_json(const ModelListing& listing) const;
-};
+  return asked == pattern;
+}
 
 std::string Server::Implementation::methods_of(std::string_view path) const {
   std::string methods;
   for (const Route& route : routes()) {
-    if (matches(route, path)) {
+    if (route.matches(path)) {
       methods += (methods.empty() ? "" : ", ") + std::string(route.method);
     }
   }
@@ -174,7 +108,7 @@ const Server::Implementation::Route& Server::Implementation::route_of(Exchange& 
   const std::string_view method =
       request.method == "HEAD" ? "GET" : std::string_view(request.method);
   for (const Route& route : routes()) {
-    if (matches(route, request.path) && route.method == method) {
+    if (route.matches(request.path) && route.method == method) {
       return route;
     }
   }
@@ -193,15 +127,15 @@ const Server::Implementation::Route& Server::Implementation::route_of(Exchange& 
                  fmt::format("[method] expected {}, got {}", allowed, request.method));
 }
 
-// Before the body is read: whether there is any point in reading it.
-void Server::Implementation::begin(Exchange& exchange) const {
+// Before the body is read: whether there is any point in reading it, and how much of it.
+int64_t Server::Implementation::begin(Exchange& exchange) const {
   const HttpRequest& request = exchange.request();
   access.add_headers(exchange);
   access.check_origin(request);
   if (access.is_preflight(request) && !methods_of(request.path).empty()) {
-    return;
+    return options.limits.body_bytes;
   }
-  const auto open = [&](const Route& route) { return route.open && matches(route, request.path); };
+  const auto open = [&](const Route& route) { return route.open && route.matches(request.path); };
   const bool needs_key = std::none_of(routes().begin(), routes().end(), open);
   if (needs_key) {
     access.tenant_of(request);
@@ -216,6 +150,8 @@ void Server::Implementation::begin(Exchange& exchange) const {
                                   request.query.substr(0, 80)),
                       "unknown_field");
   }
+  return route.handler == &Implementation::import_session ? options.limits.bodies_bytes
+                                                          : options.limits.body_bytes;
 }
 
 awaitable<void> Server::Implementation::handle(Exchange& exchange) {
@@ -238,7 +174,7 @@ awaitable<void> Server::Implementation::handle(Exchange& exchange) {
 void Server::Implementation::log(const AccessRecord& record) {
   std::string_view route = "other";
   for (const Route& entry : routes()) {
-    if (matches(entry, record.path)) {
+    if (entry.matches(record.path)) {
       route = entry.path;
     }
   }
@@ -269,202 +205,6 @@ void Server::Implementation::log(const AccessRecord& record) {
                              record.note.empty() ? "" : " ",
                              record.note);
   }
-}
-
-awaitable<void> Server::Implementation::health(Exchange& exchange, const std::string&) {
-  Json body;
-  body["status"] = draining ? "draining" : "ok";
-  HttpResponse response = json_response(body, draining ? 503 : 200);
-  co_await exchange.respond(std::move(response));
-}
-
-awaitable<void> Server::Implementation::show_metrics(Exchange& exchange, const std::string&) {
-  HttpResponse response;
-  response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-  response.body = metrics.text(host.list(), http.open_connections(), http.active_exchanges());
-  co_await exchange.respond(std::move(response));
-}
-
-Json Server::Implementation::model_json(const ModelListing& listing) const {
-  Json figures = {{"loaded", listing.model != nullptr},
-                  {"parent", listing.parent ? Json(*listing.parent) : Json()},
-                  {"kind", nullptr},
-                  {"context", nullptr},
-                  {"layers", nullptr}};
-  if (listing.facts) {
-    figures["kind"] = listing.facts->generates ? "generator" : "encoder";
-    figures["context"] = listing.model ? listing.model->context() : listing.facts->context;
-    figures["layers"] = listing.facts->layers;
-  }
-  return {{"id", listing.name},
-          {"object", "model"},
-          {"created", started},
-          {"owned_by", "adze"},
-          {"adze", figures}};
-}
-
-awaitable<void> Server::Implementation::list_models(Exchange& exchange, const std::string&) {
-  Json data = Json::array();
-  for (const ModelListing& listing : host.list()) {
-    data.push_back(model_json(listing));
-  }
-  const Json answer = {{"object", "list"}, {"data", data}};
-  HttpResponse response = json_response(answer);
-  co_await exchange.respond(std::move(response));
-}
-
-awaitable<void> Server::Implementation::show_model(Exchange& exchange, const std::string&) {
-  const std::string name = exchange.request().path.substr(std::string_view("/v1/models/").size());
-  for (const ModelListing& listing : host.list()) {
-    if (listing.name == name) {
-      HttpResponse response = json_response(model_json(listing));
-      co_await exchange.respond(std::move(response));
-      co_return;
-    }
-  }
-  throw ApiError(
-      404,
-      "invalid_request_error",
-      fmt::format("[model] expected a name that GET /v1/models lists, got {}", name.substr(0, 200)),
-      "model",
-      "model_not_found");
-}
-
-awaitable<void> Server::Implementation::cache_options(Exchange& exchange, const std::string&) {
-  const auto list = [](const auto& entries) {
-    Json result = Json::array();
-    for (const auto& entry : entries) {
-      Json choices = Json::array();
-      for (const auto& [name, value] : entry.defaults.items()) {
-        choices.push_back(
-            {{"name", name}, {"default", Json(value)}, {"summary", entry.help.at(name)}});
-      }
-      result.push_back({{"name", entry.name}, {"summary", entry.summary}, {"options", choices}});
-    }
-    return result;
-  };
-  const Json answer = {{"stores", list(kv::store_entries())},
-                       {"policies", list(kv::policy_entries())}};
-  HttpResponse response = json_response(answer);
-  co_await exchange.respond(std::move(response));
-}
-
-awaitable<void> Server::Implementation::chat(Exchange& exchange, const std::string& tenant) {
-  CompletionRequest request = co_await read(exchange.request().body, read_chat_request);
-  co_await run_completion(exchange, tenant, std::move(request));
-}
-
-awaitable<void> Server::Implementation::complete(Exchange& exchange, const std::string& tenant) {
-  CompletionRequest request = co_await read(exchange.request().body, read_completion_request);
-  co_await run_completion(exchange, tenant, std::move(request));
-}
-
-awaitable<void> Server::Implementation::run_completion(Exchange& exchange,
-                                                       const std::string& tenant,
-                                                       CompletionRequest request) {
-  const NamedModel named = co_await model_of(request.model);
-  if (request.model.empty()) {
-    request.model = host.list().front().name;
-  }
-  const CompletionContext context{io, preparers, metrics, options.answers, tenant};
-  co_await answer_completion(context, exchange, request, named);
-}
-
-awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::string&) {
-  EmbeddingRequest request = co_await read(exchange.request().body, read_embedding_request);
-  const NamedModel named = co_await model_of(request.model);
-  if (request.model.empty()) {
-    request.model = host.list().front().name;
-  }
-  const EmbeddingContext context{
-      io, loaders, preparers, options.answers, embedding, host.options().scheduling.max_queue};
-  co_await answer_embedding(context, exchange, request, named);
-}
-
-awaitable<void> Server::Implementation::tokenize(Exchange& exchange, const std::string&) {
-  const Json body = parse_body(exchange.request().body);
-  RequestFields fields(body);
-  const std::string name = fields.text("model").value_or("");
-  const auto content = fields.text("content");
-  const auto prompt = fields.text("prompt");
-  const bool add_special = fields.boolean("add_special").value_or(false);
-  const bool with_pieces = fields.boolean("with_pieces").value_or(false);
-  fields.finish();
-  if (content.has_value() == prompt.has_value()) {
-    throw bad_request("content", "[content] expected content or prompt, one of them");
-  }
-  const NamedModel named = co_await model_of(name);
-  const infer::LoadedModel& loaded = named.model->loaded();
-  const std::function<std::vector<int32_t>()> encode = [&] {
-    auto encoded =
-        loaded.tokenizer.encode(content ? *content : *prompt, text::SpecialTokens::kParse);
-    if (add_special) {
-      infer::add_begin_of_text(loaded.tokenizer, encoded);
-    }
-    return encoded;
-  };
-  const std::vector<int32_t> tokens = co_await preparers.run(encode);
-  Json list = Json::array();
-  for (const int32_t token : tokens) {
-    if (with_pieces) {
-      list.push_back({{"id", token}, {"piece", token_name(loaded.tokenizer, token)}});
-    } else {
-      list.push_back(token);
-    }
-  }
-  const Json answer = {{"tokens", list},
-                       {"count", tokens.size()},
-                       {"max_model_len", loaded.model->spec.context_length}};
-  HttpResponse response = json_response(answer);
-  co_await exchange.respond(std::move(response));
-}
-
-awaitable<void> Server::Implementation::detokenize(Exchange& exchange, const std::string&) {
-  const Json body = parse_body(exchange.request().body);
-  RequestFields fields(body);
-  const std::string name = fields.text("model").value_or("");
-  const Json* list = fields.any("tokens");
-  fields.finish();
-  if (list == nullptr || !list->is_array()) {
-    throw bad_request("tokens", "[tokens] expected a list of ids");
-  }
-  const NamedModel named = co_await model_of(name);
-  const text::Tokenizer& tokenizer = named.model->loaded().tokenizer;
-  std::vector<int32_t> tokens;
-  for (const Json& id : *list) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 ||
-        id.get<int64_t>() >= tokenizer.vocab_size()) {
-      throw bad_request(
-          "tokens", fmt::format("[tokens] expected ids from 0 to {}", tokenizer.vocab_size() - 1));
-    }
-    tokens.push_back(id.get<int32_t>());
-  }
-  const std::string text = tokenizer.decode(tokens);
-  const Json answer = {{"content", text}, {"prompt", text}};
-  HttpResponse response = json_response(answer);
-  co_await exchange.respond(std::move(response));
-}
-
-awaitable<void> Server::Implementation::web(Exchange& exchange, const std::string&) {
-  const HttpRequest& request = exchange.request();
-  const WebFile* file = find_web_file(request.path);
-  if (file == nullptr) {
-    throw ApiError(
-        404, "invalid_request_error", "[path] expected a file of the page", "", "not_found");
-  }
-  HttpResponse response{.status = 200,
-                        .content_type = std::string(file->content_type),
-                        .body = std::string(file->body),
-                        .headers = {{"ETag", std::string(file->etag)},
-                                    {"Cache-Control", "no-cache"},
-                                    {"Content-Security-Policy", std::string(kPageSecurity)},
-                                    {"X-Content-Type-Options", "nosniff"},
-                                    {"Referrer-Policy", "no-referrer"}}};
-  if (request.header("if-none-match") == file->etag) {
-    response.status = 304;
-    response.body.clear();
-  }
-  co_await exchange.respond(std::move(response));
 }
 
 Server::Server(const ServerOptions& options,
@@ -500,40 +240,40 @@ void Server::load_first() {
   implementation_->host.get("");
 }
 
-bool Server::run() {
-  Implementation& self = *implementation_;
-  bool all_ended = true;
-  const auto drain = [&]() -> awaitable<void> {
-    co_await self.signals.async_wait(asio::use_awaitable);
-    self.draining = true;
-    self.http.stop_listening();
-    self.http.close_idle();
-    std::cerr << fmt::format("draining: {} requests are being answered\n",
-                             self.http.active_exchanges());
-    const auto deadline = std::chrono::steady_clock::now() +
-                          std::chrono::duration<double>(self.options.drain_seconds);
-    // Whoever asks twice does not want to wait.
-    bool asked_again = false;
-    self.signals.async_wait([&asked_again](boost::system::error_code error, int) {
-      asked_again = asked_again || !error;
-    });
-    asio::steady_timer timer(self.io);
-    while (self.http.active_exchanges() > 0 && !asked_again &&
-           std::chrono::steady_clock::now() < deadline) {
+awaitable<void> Server::Implementation::drain(bool& all_ended) {
+  co_await signals.async_wait(asio::use_awaitable);
+  draining = true;
+  http.stop_listening();
+  http.close_idle();
+  std::cerr << fmt::format("draining: {} requests are being answered\n", http.active_exchanges());
+  const auto deadline =
+      std::chrono::steady_clock::now() + std::chrono::duration<double>(options.drain_seconds);
+  // Whoever asks twice does not want to wait.
+  bool asked_again = false;
+  signals.async_wait([&asked_again](boost::system::error_code error, int) {
+    asked_again = asked_again || !error;
+  });
+  asio::steady_timer timer(io);
+  while (http.active_exchanges() > 0 && !asked_again &&
+         std::chrono::steady_clock::now() < deadline) {
+    timer.expires_after(std::chrono::milliseconds(20));
+    co_await timer.async_wait(asio::use_awaitable);
+  }
+  all_ended = http.active_exchanges() == 0;
+  if (!all_ended) {  // clients are told, not cut off
+    host.stop(shutting_down());
+    const auto end = std::chrono::steady_clock::now() + kFarewell;
+    while (http.active_exchanges() > 0 && std::chrono::steady_clock::now() < end) {
       timer.expires_after(std::chrono::milliseconds(20));
       co_await timer.async_wait(asio::use_awaitable);
     }
-    all_ended = self.http.active_exchanges() == 0;
-    if (!all_ended) {  // clients are told, not cut off
-      self.host.stop(shutting_down());
-      const auto end = std::chrono::steady_clock::now() + kFarewell;
-      while (self.http.active_exchanges() > 0 && std::chrono::steady_clock::now() < end) {
-        timer.expires_after(std::chrono::milliseconds(20));
-        co_await timer.async_wait(asio::use_awaitable);
-      }
-    }
-    self.io.stop();
-  };
+  }
+  io.stop();
+}
+
+bool Server::run() {
+  Implementation& self = *implementation_;
+  bool all_ended = true;
   // A burst of large tensors (logits of many rows, a long embedding) leaves holes all over the
   // heap, which the system gets back only when asked to take them.
   const auto trim = [&]() -> awaitable<void> {
@@ -543,7 +283,7 @@ bool Server::run() {
       ::malloc_trim(0);
     }
   };
-  asio::co_spawn(self.io, drain(), asio::detached);
+  asio::co_spawn(self.io, self.drain(all_ended), asio::detached);
   asio::co_spawn(self.io, trim(), asio::detached);
   self.io.run();
   return all_ended;

@@ -10,6 +10,7 @@
 
 #include "serve/http_server.h"
 #include "serve/model_host.h"
+#include "serve/session.h"
 #include "serve/submission.h"
 
 namespace adze::serve {
@@ -24,11 +25,13 @@ struct ServerOptions {
   double drain_seconds = 30;
   HttpLimits limits;
   AnswerLimits answers;
+  SessionLimits sessions;
+  std::optional<std::string> lab_page;  // HTML, at /lab
 };
 
 struct RouteInfo {
   std::string method;
-  std::string path;  // a last part of "*" stands for anything
+  std::string path;  // "*": any part, "**": all that follows
   bool open;         // needs no key
 };
 

@@ -86,9 +86,25 @@ std::optional<infer::Clock::time_point> answer_deadline(const std::optional<doub
          std::chrono::duration_cast<infer::Clock::duration>(std::chrono::duration<double>(*chosen));
 }
 
+infer::CacheChoice cache_choice(const CompletionRequest& request,
+                                const NamedModel& named,
+                                const std::string& tenant) {
+  infer::CacheChoice choice = named.model->default_cache();
+  if (!request.kv_store.empty()) {
+    choice.store = request.kv_store;
+  }
+  if (!request.kv_policy.empty()) {
+    choice.policy = request.kv_policy;
+  }
+  choice.tenant = tenant + "\n" + request.cache_salt;
+  choice.adapter = named.adapter;
+  return choice;
+}
+
 Submission prepare_submission(const CompletionRequest& request,
                               const NamedModel& named,
                               const std::string& tenant,
+                              const SessionState* session,
                               const AnswerLimits& limits,
                               infer::Clock::time_point since) {
   const infer::LoadedModel& loaded = named.model->loaded();
@@ -105,10 +121,7 @@ Submission prepare_submission(const CompletionRequest& request,
       scheduled.sampling.logit_bias.push_back(fmt::format("{}:-inf", token));
     }
   }
-  scheduled.cache = {.store = request.kv_store,
-                     .policy = request.kv_policy,
-                     .tenant = tenant + "\n" + request.cache_salt,
-                     .adapter = named.adapter};
+  scheduled.cache = cache_choice(request, named, tenant);
   if (request.echo && request.logprobs) {
     scheduled.prompt_logprobs = request.logprobs;
   }
@@ -119,12 +132,24 @@ Submission prepare_submission(const CompletionRequest& request,
       evicts ? engine.context() : named.model->scheduler().longest_text(scheduled.cache);
   if (evicts && request.guesses > 0) {
     submission.warnings.push_back(
-        fmt::format("guesses: without effect under kv_policy {}", request.kv_policy));
+        fmt::format("guesses: without effect under kv_policy {}", scheduled.cache.policy));
   }
-  submission.prompts = prompt_tokens(loaded, request, evicts ? 0 : context);
+  int64_t before = 0;
+  if (session != nullptr) {
+    submission.turn = next_turn(loaded, request, *session, evicts ? 0 : context);
+    submission.prompts = {std::move(submission.turn->tokens)};
+    scheduled.resumes = submission.turn->state.cache;
+    scheduled.keeps = true;
+    before = submission.turn->state.tokens();
+    if (submission.turn->anew) {
+      submission.warnings.push_back("session: all messages were read anew");
+    }
+  } else {
+    submission.prompts = prompt_tokens(loaded, request, evicts ? 0 : context);
+  }
   for (const std::vector<int32_t>& prompt : submission.prompts) {
-    submission.max_tokens.push_back(
-        answer_tokens(request, limits, static_cast<int64_t>(prompt.size()), context, evicts));
+    const int64_t tokens = before + static_cast<int64_t>(prompt.size());
+    submission.max_tokens.push_back(answer_tokens(request, limits, tokens, context, evicts));
   }
   limit_logprobs(request, submission);
   scheduled.constraint = make_constraint(*named.model, request);

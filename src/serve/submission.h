@@ -9,6 +9,7 @@
 #include "infer/scheduler.h"
 #include "serve/completion_request.h"
 #include "serve/model_host.h"
+#include "serve/session_turn.h"
 
 namespace adze::serve {
 
@@ -28,13 +29,21 @@ struct Submission {
   std::vector<int64_t> max_tokens;    // by prompt
   infer::ScheduledRequest scheduled;  // but for these two
   std::vector<std::string> warnings;  // what of the request has no effect
+  std::optional<SessionTurn> turn;    // in a session
 };
 
-// `tenant`: whose cache this is. Takes long for long texts, new schemas and models; any thread.
-// Throws ApiError and core::UsageError.
+// A request's choice of cache, the server's where it makes none; with the model's adapter, for this
+// tenant.
+infer::CacheChoice cache_choice(const CompletionRequest& request,
+                                const NamedModel& named,
+                                const std::string& tenant);
+
+// `tenant`: whose cache this is. `session`: what it goes on with, or null. Takes long for long
+// texts, new schemas and models; any thread. Throws ApiError and core::UsageError.
 Submission prepare_submission(const CompletionRequest& request,
                               const NamedModel& named,
                               const std::string& tenant,
+                              const SessionState* session,
                               const AnswerLimits& limits,
                               infer::Clock::time_point since);
 

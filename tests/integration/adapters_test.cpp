@@ -54,7 +54,7 @@ class AdaptersTest : public testing::Test {
     infer::ModelEngine engine(models_, {.cache_bytes = 64 << 20, .context = 0});
     std::vector<std::unique_ptr<infer::CachedText>> texts;
     for (const int64_t adapter : adapters) {
-      texts.push_back(engine.open(choice(adapter), tokens_, true));
+      texts.push_back(engine.open(choice(adapter), tokens_, 0, true));
       EXPECT_EQ(texts.back()->length(), 0);  // nobody's pages are another adapter's
     }
     std::vector<std::vector<float>> result(adapters.size());

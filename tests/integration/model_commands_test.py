@@ -418,6 +418,37 @@ class Chat(Case):
                 self.assertIn("2 messages", result.stdout.decode())
         self.assert_refused(1, ["cut"], "chat", "--load", self.folder / "cut")
 
+    def test_hostile_saves(self):
+        """What loads can be gone on with."""
+        saved = self.folder / "saved"
+        result = self.chat(["Tell me a story.", f"/save {saved}"])
+        self.assert_succeeds(result)
+        whole = saved.read_bytes()
+        answer = result.stdout.rstrip(b"\n")
+        end = whole.rindex(answer) + len(answer)  # of the cached text: the token that waits follows
+        self.assertEqual(struct.unpack_from("<Q", whole, end), (1,))
+        for token in (-1, 49152, 2**31 - 1):
+            saved.write_bytes(whole[:end + 8] + struct.pack("<i", token) + whole[end + 12:])
+            self.assert_refused(1, ["saved", "expected tokens from 0 to 49151", token], "chat", "--load", saved)
+        rng = random.Random(3)
+        for policy, store in (("sirllm:tokens=64", "int8"), ("h2o:keep=0.5", "kivi"), ("window:sinks=4,window=28", "f16"),
+                              ("full", "deco:bits=4")):
+            cache = ("--kv-policy", policy, "--kv-store", store)
+            self.assert_succeeds(self.chat(["Tell me a story.", "And then?", f"/save {saved}"], *cache))
+            whole, lines = saved.read_bytes(), []
+            for number in range(12):
+                damaged = bytearray(whole)
+                area = (0, 1500) if number % 2 else (len(whole) - 3000, len(whole))
+                for _ in range(3):
+                    damaged[rng.randrange(*area)] = rng.choice((0, 255, rng.randrange(256)))
+                path = self.folder / str(number)
+                path.write_bytes(damaged)
+                lines += [f"/load {path}", "Hi.", "/stats"]
+            result = self.chat(lines, *cache)
+            self.assertIn(result.returncode, (0, 1), result.stderr)
+            self.assertNotIn(b"[check]", result.stderr)
+            self.assertEqual(result.stdout.count(b"last answer"), 12)  # to the end
+
 
 class Interrupts(Case):
     def setUp(self):

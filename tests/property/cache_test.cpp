@@ -294,6 +294,90 @@ TEST_F(CacheTest, DamagedSavesAreRefusedAndChangeNothing) {
   }
 }
 
+// What another policy would never leave behind: more tokens than the limit, other evidence, ragged
+// slots.
+TEST_F(CacheTest, SavesUnderTheNameOfAnotherPolicyDoNoHarm) {
+  const auto all = settings(spec_);
+  int loaded = 0;
+  for (const Setting& own : all) {
+    const bool tried = own.name.starts_with("f32") || own.name.starts_with("int8") ||
+                       own.name.starts_with("deco:bits=4");
+    if (!tried) {
+      continue;
+    }
+    kv::Sequence sequence = new_sequence(own);
+    sequence.begin_turn(260, 0);
+    append(sequence, model::random_tokens(260, spec_.vocab_size, 36), 1000);
+    core::StateWriter writer;
+    sequence.save(writer);
+    core::StateReader reader("own", writer.buffer());
+    const std::string format = reader.text();
+    const std::string store = reader.text();
+    const size_t head = 3 * sizeof(uint64_t) + format.size() + store.size() + reader.text().size();
+    for (const Setting& other : all) {
+      if (other.store->name() != store) {
+        continue;
+      }
+      SCOPED_TRACE(own.name + " as " + other.name);
+      core::StateWriter renamed;
+      renamed.text(format);
+      renamed.text(store);
+      renamed.text(other.policy->name());
+      renamed.bytes(std::span(writer.buffer()).subspan(head));
+      core::StateReader again("renamed", renamed.buffer());
+      kv::Sequence victim = new_sequence(other);
+      try {
+        victim.load(again);
+      } catch (const core::Error&) {
+        continue;
+      }
+      ++loaded;
+      victim.begin_turn(40, 10);
+      append(victim, model::random_tokens(40, spec_.vocab_size, 37), 7);
+      append(victim, model::random_tokens(34, spec_.vocab_size, 38), 1);
+    }
+  }
+  EXPECT_GT(loaded, 3 * 14);  // more than those under their own names
+}
+
+// Exports come from strangers: whatever loads can be gone on with.
+TEST_F(CacheTest, DamagedSavesThatLoadDoNoHarm) {
+  core::Rng rng(31);
+  for (const Setting& setting : settings(spec_)) {
+    kv::Sequence sequence = new_sequence(setting);
+    sequence.begin_turn(270, 0);  // a codec has its side data
+    append(sequence, model::random_tokens(270, spec_.vocab_size, 32), 1000);
+    append(sequence, model::random_tokens(45, spec_.vocab_size, 33), 1);
+    core::StateWriter writer;
+    sequence.save(writer);
+    const std::vector<std::byte> good = writer.buffer();
+    int loaded = 0;
+    for (int round = 0; round < 10; ++round) {
+      auto damaged = good;
+      // Anywhere, and at the end, where policies keep what they know.
+      const size_t range = round % 2 == 0 ? good.size() : std::min<size_t>(good.size(), 600);
+      for (int i = 0; i < 4; ++i) {
+        damaged[good.size() - 1 - rng.next_uint64() % range] =
+            static_cast<std::byte>(round % 3 == 0 ? 255 : rng.next_uint64() % 256);
+      }
+      core::StateReader reader("damaged", damaged);
+      kv::Sequence victim = new_sequence(setting);
+      try {
+        victim.load(reader);
+      } catch (const core::Error&) {
+        continue;
+      }
+      ++loaded;
+      victim.begin_turn(20, 10);
+      append(victim, model::random_tokens(20, spec_.vocab_size, 34), 7);
+      append(victim, model::random_tokens(15, spec_.vocab_size, 35), 1);
+      core::StateWriter again;
+      victim.save(again);
+    }
+    EXPECT_GT(loaded, 0) << setting.name;
+  }
+}
+
 // Keys that wait unrotated are rotated by the same operations as those that do not.
 TEST_F(CacheTest, AWindowThatIsNeverFullChangesNothing) {
   const Setting full{"", kv::make_store("f32", spec_), kv::make_policy("full")};

@@ -140,6 +140,41 @@ class Several(Case):
             self.assertEqual(self.assert_ok(server.complete("One, two,", max_tokens=8, **GREEDY)).text, first.text)
             self.assertEqual([model["adze"]["loaded"] for model in listed(server).values()], [True, False])
 
+    def test_figures_of_unloaded_models_go(self):
+        path = adze_program.default_model()
+        with Server("--model", f"second={path}", "--cache-gib", 0.1, "--memory-gib", 0.3,
+                    model=f"first={path}") as server:
+            self.assert_ok(server.complete("One, two,", max_tokens=2))
+            for loaded, other in (("second", "first"), ("first", "second")):
+                self.assert_ok(server.complete("One, two,", model=loaded, max_tokens=2))
+                gauges = [line for line in server.metrics() if 'model="' in line]
+                self.assertGreater(len(gauges), 5)
+                self.assertEqual([line for line in gauges if f'"{other}"' in line], [])
+
+    def test_a_damaged_model_hurts_nobody_else(self):
+        """One that cannot be read at all, and one whose header is sound and whose weights end too soon."""
+        path = adze_program.default_model()
+        with tempfile.TemporaryDirectory() as folder:
+            whole = path.read_bytes()
+            scrap, short = pathlib.Path(folder, "scrap.gguf"), pathlib.Path(folder, "short.gguf")
+            scrap.write_bytes(b"GGUF" + bytes(1000))
+            short.write_bytes(whole)
+            with Server("--model", f"scrap={scrap}", "--model", f"short={short}", "--cache-gib", 0.1,
+                        model=f"sound={path}") as server:
+                short.write_bytes(whole[:len(whole) // 2])
+                for name in ("scrap", "short"):
+                    for _ in range(2):
+                        reply = server.complete("One, two,", model=name, max_tokens=4)
+                        error = self.assert_error(reply, 500, name, "log", code="model_unreadable")
+                        self.assertNotIn(folder, json.dumps(error))  # no stranger's business
+                        self.assertEqual(server.chat("Hi", model=name, session="s").status, 500)
+                    self.assertIn(f"fault: [model] {name}", server.log)
+                self.assertEqual([model["adze"]["loaded"] for model in listed(server).values()], [True, False, False])
+                self.assert_ok(server.complete("One, two,", max_tokens=4))
+                self.assertEqual(server.get("/v1/sessions").json["data"], [])
+                short.write_bytes(whole)  # mended
+                self.assert_ok(server.complete("One, two,", model="short", max_tokens=4))
+
     def test_memory_for_none(self):
         result = adze_program.run("serve", "--port", 0, "--cache-gib", 0.1, "--memory-gib", 0.15, timeout=60)
         self.assertEqual(result.returncode, 2, result.stderr)

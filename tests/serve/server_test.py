@@ -7,9 +7,11 @@ import concurrent.futures
 import json
 import os
 import math
+import pathlib
 import signal
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -315,6 +317,9 @@ class Answers(Case):
         options = self.assert_ok(server.get("/v1/cache-options")).json
         self.assertLessEqual({"f16", "int8"}, {store["name"] for store in options["stores"]})
         self.assertLessEqual({"full", "window"}, {policy["name"] for policy in options["policies"]})
+        told = json.loads(adze_program.run("kv", "--json").stdout.splitlines()[-1])
+        self.assertEqual(options, {**told, "defaults": {"kv_store": "f16", "kv_policy": "full"}, "lab": None})
+        self.assert_error(server.get("/lab"), 404, "--cache-lab")
 
     def test_metrics(self):
         before = server.metrics()
@@ -407,6 +412,36 @@ class Browsers(Case):
             basic = "Basic " + base64.b64encode(f"user:{A}".encode()).decode()  # what a browser adds by itself
             self.assert_error(other.post("/tokenize", body, headers={**headers, "Authorization": basic}), 403)
 
+    def test_the_cache_lab(self):
+        rows = [{"policy": "full", "store": "f16", "budget": 1, "perplexity": 14.4, "cache_bytes_per_token": 23040.0,
+                 "top1_agreement": 1.0, "pareto": False},
+                {"policy": "sirllm:tokens=<b>&\"", "store": "int4", "budget": 0.5, "perplexity": 15.5,
+                 "cache_bytes_per_token": 4000.0, "pareto": True, "reapplied": True},
+                {"policy": "full", "store": "f16", "budget": 0.5, "skipped": "<i>why</i>"}]
+        result = {"model": "m<script>", "context": 512, "chunks": 2, "rows": rows}
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "lab.json")
+            path.write_text(json.dumps(result))
+            with Server("--cache-lab", path, keys=KEYS) as small:
+                self.assertEqual(small.get("/v1/cache-options").json["lab"], "/lab")
+                stranger = small.get("/lab", key=None)
+                self.assertEqual(stranger.status, 401)
+                self.assertIn("Basic", stranger.headers["www-authenticate"])  # a browser asks
+                reply = self.assert_ok(small.get("/lab"))
+                page = reply.body.decode()
+                self.assertTrue(reply.headers["content-type"].startswith("text/html"))
+                self.assertIn("default-src 'none'", reply.headers["content-security-policy"])
+                self.assertEqual(page.count("<circle"), 2)
+                self.assertIn("m&lt;script&gt;, 2 windows of 512 tokens", page)
+                self.assertIn("skipped: &lt;i&gt;why&lt;/i&gt;", page)
+                for raw in ("<b>", "<i>", "<script"):
+                    self.assertNotIn(raw, page)
+            for wrong in ({}, [], {**result, "rows": [{"policy": 1}]}, {**result, "rows": [{**rows[0], "perplexity": -1}]}):
+                path.write_text(json.dumps(wrong))
+                refused = adze_program.run("serve", "--port", 0, "--cache-lab", path)
+                self.assertEqual(refused.returncode, 1, refused.stderr)
+                self.assertIn(b"[cache-lab]", refused.stderr)
+
     def test_the_page(self):
         reply = self.assert_ok(server.get("/"))
         self.assertTrue(reply.headers["content-type"].startswith("text/html"))
@@ -465,7 +500,7 @@ class Refusals(Case):
                 ({"stop": ["a"] * 17}, "stop"), ({"stop": [1]}, "stop"), ({"stop": 1}, "stop"),
                 ({"kv_store": "f17"}, "f17"), ({"kv_policy": "windo"}, "windo"),
                 ({"kv_policy": "window:size=1"}, "size"), ({"kv_store": 16}, "kv_store"),
-                ({"answer_strategy": "majority"}, "answer_strategy"), ({"session": "s"}, "session"),
+                ({"answer_strategy": "majority"}, "answer_strategy"), ({"session": "a b"}, "session"),
                 ({"stream": "yes"}, "stream"), ({"user": 1}, "user"), ({"cache_salt": 1}, "cache_salt"),
                 ({"stream_options": {"include_usage": True}}, "stream_options"),
                 ({"cache_picture": 1}, "cache_picture"), ({"response_format": "json"}, "response_format"),
@@ -794,6 +829,16 @@ class Limits(Case):
             small.wait_idle()
             self.assert_ok(small.chat("Hi", max_tokens=2))
 
+    def test_more_prompts_than_may_ever_wait(self):
+        with Server("--max-queue", 4) as small:
+            steps = small.metrics()["adze_steps"]
+            for stream in (False, True):
+                body = {"prompt": ["One"] * 5, "max_tokens": 2, "stream": stream}
+                self.assert_error(small.post(COMPLETIONS, body), 400, "prompt", "5 prompts", "at most 4")
+            self.assertEqual(small.metrics()["adze_steps"], steps)  # nothing of it was computed
+            reply = self.assert_ok(small.complete(["One"] * 4, max_tokens=2))
+            self.assertEqual(len(reply.json["choices"]), 4)
+
     def test_limits_of_answers(self):
         with Server("--max-tokens", 20, "--request-timeout", 1000) as small:
             self.assert_error(small.chat("Hi", max_tokens=21), 400, "max_tokens", "20")
@@ -908,6 +953,43 @@ class Starting(Case):
                                     stdin=subprocess.DEVNULL, capture_output=True, timeout=60, text=True)
             self.assertEqual(result.returncode, 2, result.stderr)
             self.assertIn("lora", result.stderr)
+
+
+    def test_the_usual_cache(self):
+        def caches(*replies):
+            told = [self.assert_ok(reply).json["adze"]["cache"] for reply in replies]
+            return [(cache["store"], cache["policy"]) for cache in told]
+
+        window = "window:sinks=4,window=60"
+        with Server("--context", 256, "--kv-store", "int8", "--kv-policy", window) as other:
+            self.assertEqual(other.get("/v1/cache-options").json["defaults"], {"kv_store": "int8", "kv_policy": window})
+            self.assertEqual(caches(other.complete("One", max_tokens=2), other.chat("One", max_tokens=2),
+                                    other.chat("One", max_tokens=2, session="s")), [("int8", window)] * 3)
+            self.assertEqual(caches(other.complete("One", max_tokens=2, kv_store="f32"),
+                                    other.chat("One", max_tokens=2, kv_policy="full"),
+                                    other.chat("One", max_tokens=2, kv_policy="full", kv_store="f16"),
+                                    other.chat("One", max_tokens=2, session="t", kv_policy="full")),
+                             [("f32", window), ("int8", "full"), ("f16", "full"), ("int8", "full")])
+            # A session stays with what it began with.
+            self.assertEqual(caches(other.chat("Two", max_tokens=2, session="t")), [("int8", "full")])
+            # What the usual policy drops does not count against the context, as where a request names it.
+            self.assert_ok(other.complete("One", max_tokens=300, **GREEDY))
+
+    def test_a_usual_cache_that_cannot_be(self):
+        for flags, *parts in ((["--kv-store", "f17"], "kv-store", "f16", "f17"),
+                              (["--kv-store", "int8:bits=4"], "kv-store", "no keys", "bits"),
+                              (["--kv-store", "deco:bits=5"], "kv-store", "2, 3, 4 or 8"),
+                              (["--kv-policy", "windo"], "kv-policy", "did you mean window"),
+                              (["--kv-policy", "window:size=1"], "kv-policy", "sinks", "size"),
+                              (["--kv-policy", "sirllm:tokens=1"], "kv-policy", "16 to"),
+                              (["--kv-policy", ""], "kv-policy", "full")):
+            told = adze_program.run("serve", "--model", "/no/such/model.gguf", "--port", 0, *flags)  # before it is read
+            self.assertEqual(told.returncode, 2, (flags, told.stderr))
+            for part in parts:
+                self.assertIn(part, told.stderr.decode())
+        told = adze_program.run("serve", "--port", 0, "--context", 512, "--kv-policy", "sirllm:tokens=1000")
+        self.assertEqual(told.returncode, 2, told.stderr)  # not with this context
+        self.assertIn("512", told.stderr.decode())
 
 
 class Tenants(Case):

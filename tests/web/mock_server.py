@@ -37,17 +37,17 @@ MODELS = [
 ]
 CACHE_OPTIONS = {
     "stores": [
-        {"name": "f32", "summary": "exact, 4 bytes a value", "options": []},
-        {"name": "f16", "summary": "half precision, 2 bytes a value", "options": []},
-        {"name": "int8", "summary": "8-bit multiples of a scale for each token and head", "options": []},
+        {"name": "f32", "summary": "exact, 4 bytes a value", "keys": []},
+        {"name": "f16", "summary": "half precision, 2 bytes a value", "keys": []},
+        {"name": "int8", "summary": "8-bit multiples of a scale for each token and head", "keys": []},
     ],
     "policies": [
-        {"name": "full", "summary": "every token stays", "options": []},
+        {"name": "full", "summary": "every token stays", "keys": []},
         {"name": "window", "summary": "the first and the last tokens stay (attention sinks)",
-         "options": [{"name": "sinks", "default": 4, "summary": "first tokens that always stay"},
-                     {"name": "window", "default": 1020, "summary": "last tokens that stay"}]},
+         "keys": [{"name": "sinks", "default": 4, "legal": "first tokens that always stay"},
+                     {"name": "window", "default": 1020, "legal": "last tokens that stay"}]},
         {"name": "pyramid", "summary": "deeper layers keep fewer tokens, those that attention looks at",
-         "options": [{"name": "share", "default": 0.5, "summary": "share that the last layer keeps"}]},
+         "keys": [{"name": "share", "default": 0.5, "legal": "share that the last layer keeps"}]},
     ],
 }
 HOSTILE = """Here is some <b>markup</b> and a <script>window.hacked = 1</script> tag.

@@ -29,6 +29,9 @@ REPORT = ("The keeper of the northern lighthouse wrote down every ship that pass
           "weather, and at the end of each month he sent the pages to the harbour office by the mail boat. ") * 6
 GROWING = "Look:\n\n```python\ndef f(x):\n    return x\n```\n\n- one\n- **two**\n\n| a |\n|---|\n| b |"
 SERIOUS = ("serious", "critical")
+LAB = {"model": "a model", "context": 512, "chunks": 2, "rows": [
+    {"policy": "full", "store": "f16", "budget": 1, "perplexity": 14.4, "cache_bytes_per_token": 23040, "pareto": True},
+    {"policy": "window", "store": "int4", "budget": 0.5, "perplexity": 15.5, "cache_bytes_per_token": 4000, "pareto": True}]}
 minor_remarks = set()  # of axe-core: shown, no failure
 
 
@@ -275,6 +278,19 @@ class WithModel(PageCase):
         chat.page.click("text=Back to the server's settings")
         self.assertEqual(chat.locator("#setting-temperature").input_value(), "")
 
+    def test_the_cache_lab_is_linked_and_drawn(self):
+        page = self.chat.page
+        self.assertTrue(page.is_visible("#lab-link"))
+        with page.context.expect_page() as opened:
+            page.click("#lab-link")
+        lab = opened.value
+        lab.wait_for_load_state()
+        self.assertEqual(lab.text_content("h1"), "Cache settings of a model, 2 windows of 512 tokens")
+        self.assertEqual(lab.locator("svg circle").count(), 2)
+        # Its own style applies under its policy.
+        self.assertEqual(lab.evaluate("getComputedStyle(document.querySelector('.frontier')).fill"), "none")
+        lab.close()
+
     def test_pages_say_what_may_run_on_them(self):
         for path in ("/", "/web/main.js"):
             policy = self.server.get(path).headers["content-security-policy"]
@@ -458,7 +474,14 @@ def main():
     adze_program.default_model()
     # The page is the same at any precision; int8 is the faster and what a user gets. On a machine that is busy
     # an answer must not be over before the browser draws its second frame.
-    with Browser() as PageCase.browser, Server("--compute", "int8", "--max-sequences", 2,
+    with tempfile.TemporaryDirectory() as folder:
+        lab = pathlib.Path(folder, "lab.json")
+        lab.write_text(json.dumps(LAB))
+        return run(options, lab)
+
+
+def run(options, lab):
+    with Browser() as PageCase.browser, Server("--compute", "int8", "--max-sequences", 2, "--cache-lab", lab,
                                                gives_way=True) as server:
         if options.screenshots:
             return screenshots.make(PageCase.browser, server, options.screenshots)

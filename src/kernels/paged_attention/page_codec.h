@@ -22,6 +22,8 @@ class PageCodec {
 
   virtual int64_t page_bytes() const = 0;
   virtual int64_t side_bytes() const { return 0; }
+  // Whether side data that come from a file are such as make_side() writes: safe to decode with.
+  virtual bool accepts_side(const std::byte* /*side*/) const { return true; }
   // Pages that stay raw until so many are complete; side data are then fixed from them.
   virtual int64_t first_pages() const { return 1; }
 

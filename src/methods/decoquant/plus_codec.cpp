@@ -200,6 +200,30 @@ class PlusCodec : public kernels::LineCodec {
   int64_t page_bytes() const override { return kv_heads_ * (key_bytes_ + value_bytes_); }
   int64_t side_bytes() const override { return kv_heads_ * HeadSide::bytes(head_dim_); }
   int64_t first_pages() const override { return kFirstPages; }
+  bool accepts_side(const std::byte* side) const override {
+    bool sound = true;
+    for (int64_t head = 0; head < kv_heads_; ++head) {
+      const HeadSide shared(side, head_dim_, head);
+      std::vector<bool> seen(static_cast<size_t>(head_dim_));
+      for (int64_t line = 0; line < head_dim_; ++line) {
+        if (shared.key_channel[line] < head_dim_) {
+          seen[shared.key_channel[line]] = true;
+        }
+      }
+      sound = sound && std::find(seen.begin(), seen.end(), false) == seen.end();
+      int64_t lines = 0;
+      int64_t bits = 0;
+      for (int64_t group = 0; group < kMostGroups && lines < head_dim_; ++group) {
+        const int64_t width = shared.group[group].bits;
+        const int64_t count = shared.group[group].count_minus_one + 1;
+        sound = sound && width >= 2 && width <= 8;
+        lines += count;
+        bits += count * width;
+      }
+      sound = sound && lines == head_dim_ && bits <= key_bits_;
+    }
+    return sound;
+  }
   bool writes_side(int64_t number) const override { return number == 0; }  // the sinks
   bool changes_keys() const override { return true; }
   bool changes_values() const override { return true; }

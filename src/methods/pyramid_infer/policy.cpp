@@ -29,6 +29,13 @@ class State : public kv::PolicyState {
     decay = reader.value<double>();
     prompt = reader.value<int64_t>();
   }
+  bool fits(std::span<const int64_t> lengths, int64_t tokens) const override {
+    bool within = anchors.empty() || anchors.size() == lengths.size();
+    for (size_t i = 0; within && i < anchors.size(); ++i) {
+      within = anchors[i] == -1 || (anchors[i] >= 1 && anchors[i] <= lengths[i]);
+    }
+    return within && decay >= 0 && decay <= 1 && prompt >= 0 && prompt <= tokens;
+  }
   int64_t bytes() const override { return static_cast<int64_t>(anchors.size() * sizeof(int64_t)); }
 
   std::vector<int64_t> anchors;  // a_l [11 §2.5]: tokens of a slot that are settled
@@ -177,7 +184,8 @@ class PyramidPolicy : public kv::KvPolicy {
         view.recent_attention(window, vote_weights(schedule_, window));
     std::vector<float> sums(static_cast<size_t>(view.length()));
     for (size_t i = 0; i < by_head.size(); ++i) {
-      sums[i % sums.size()] += by_head[i];
+      // Of damaged keys, NaN: nothing, for an order with NaN in it is none.
+      sums[i % sums.size()] += std::isnan(by_head[i]) ? 0 : by_head[i];
     }
     return sums;
   }

@@ -33,6 +33,14 @@ class State : public kv::PolicyState {
     surprisals = reader.list<float>();
     turn_and_answer_end = reader.value<int64_t>();
   }
+  bool fits(std::span<const int64_t> lengths, int64_t /*tokens*/) const override {
+    const auto cached = static_cast<int64_t>(surprisals.size());
+    return std::count(lengths.begin(), lengths.end(), cached) ==
+               static_cast<int64_t>(lengths.size()) &&
+           std::all_of(surprisals.begin(), surprisals.end(), [](float surprisal) {
+             return surprisal >= 0 && surprisal <= kMostSurprisal;
+           });
+  }
   int64_t bytes() const override { return static_cast<int64_t>(surprisals.size() * sizeof(float)); }
 
   std::vector<float> surprisals;  // of the cached tokens, decayed
@@ -99,7 +107,8 @@ class SirLlmPolicy : public kv::KvPolicy {
   }
   void add_surprisals(kv::PolicyState& state, std::span<const float> nats) const override {
     for (const float surprisal : nats) {  // [12 §2.3 step 4]
-      own(state).surprisals.push_back(std::clamp(surprisal, 0.0F, kMostSurprisal));
+      // Of damaged weights or keys, NaN: 0, for an order with NaN in it is none.
+      own(state).surprisals.push_back(std::fmin(std::fmax(surprisal, 0.0F), kMostSurprisal));
     }
   }
   // [12 §2.4 step 1]: a turn that does not fit comes in blocks, which fade nothing.

@@ -1,14 +1,14 @@
-#include "cli/cache_lab_page.h"
+#include "eval/cache_lab_page.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include <fmt/format.h>
 
-namespace adze::cli {
-namespace {
+#include "core/error.h"
 
-using eval::CacheLabRow;
+namespace adze::eval {
+namespace {
 
 constexpr double kWidth = 860;
 constexpr double kHeight = 480;
@@ -168,9 +168,88 @@ std::string table(const std::vector<CacheLabRow>& rows) {
   return text + "</tbody></table>\n";
 }
 
+// Figures of a row, with their names in JSON.
+template <class Row, class Visit>
+void visit_figures(Row& row, const Visit& visit) {
+  visit("perplexity", row.perplexity);
+  visit("top1_agreement", row.top1_agreement);
+  visit("kl", row.kl);
+  visit("needle_recall", row.needle_recall);
+  visit("cache_bytes_per_token", row.cache_bytes_per_token);
+  visit("prefill_tokens_per_second", row.prefill_tokens_per_second);
+  visit("decode_tokens_per_second", row.decode_tokens_per_second);
+}
+
 }  // namespace
 
-std::string cache_lab_page(const std::string& title, const std::vector<CacheLabRow>& rows) {
+nlohmann::ordered_json cache_lab_json(const CacheLabResult& result) {
+  auto rows = nlohmann::ordered_json::array();
+  for (const CacheLabRow& row : result.rows) {
+    nlohmann::ordered_json object = {
+        {"policy", row.policy}, {"store", row.store}, {"budget", row.budget}};
+    if (!row.skipped.empty()) {
+      object["skipped"] = row.skipped;
+      rows.push_back(std::move(object));
+      continue;
+    }
+    visit_figures(row, [&object](const char* name, const std::optional<double>& value) {
+      if (value) {
+        object[name] = *value;
+      }
+    });
+    object["pareto"] = row.pareto;
+    if (row.reapplied) {
+      object["reapplied"] = true;
+    }
+    rows.push_back(std::move(object));
+  }
+  return {{"model", result.model},
+          {"context", result.context},
+          {"chunks", result.chunks},
+          {"rows", rows}};
+}
+
+CacheLabResult read_cache_lab(const nlohmann::json& json, const std::string& file) {
+  try {
+    CacheLabResult result{.model = json.at("model"),
+                          .context = json.at("context"),
+                          .chunks = json.at("chunks"),
+                          .rows = {}};
+    for (const nlohmann::json& object : json.at("rows")) {
+      CacheLabRow row;
+      row.policy = object.at("policy");
+      row.store = object.at("store");
+      row.budget = object.at("budget");
+      row.skipped = object.value("skipped", "");
+      row.pareto = object.value("pareto", false);
+      row.reapplied = object.value("reapplied", false);
+      visit_figures(row, [&](const char* name, std::optional<double>& value) {
+        if (object.contains(name)) {
+          value = object.at(name).get<double>();
+        }
+      });
+      // The chart has logarithms of both.
+      if (row.perplexity.value_or(1) <= 0 || row.cache_bytes_per_token.value_or(1) <= 0) {
+        throw core::error("cache-lab",
+                          "{}: expected perplexities and bytes above 0, got others for {}, {}",
+                          file,
+                          row.policy,
+                          row.store);
+      }
+      result.rows.push_back(std::move(row));
+    }
+    return result;
+  } catch (const nlohmann::json::exception& error) {
+    throw core::error("cache-lab",
+                      "{}: expected what adze cache-lab --json writes, got other JSON: {}",
+                      file,
+                      error.what());
+  }
+}
+
+std::string cache_lab_page(const CacheLabResult& result) {
+  const std::string title = fmt::format(
+      "Cache settings of {}, {} windows of {} tokens", result.model, result.chunks, result.context);
   return fmt::format(R"(<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{0}</title><style>
@@ -189,8 +268,8 @@ tr.best td {{ color: var(--best); font-weight: 600; }}
 {1}{2}</body></html>
 )",
                      escaped(title),
-                     chart(rows),
-                     table(rows));
+                     chart(result.rows),
+                     table(result.rows));
 }
 
-}  // namespace adze::cli
+}  // namespace adze::eval
