@@ -78,6 +78,29 @@ TEST_F(SchedulerSession, TurnsGoOnFromEachOther) {
   }
 }
 
+// Whoever hears of the end may ask for the next thing at once: the disk that the answer might have
+// needed is free again.
+TEST_F(SchedulerSession, TheEndIsToldWhenTheDiskIsFree) {
+  struct Asks : Chat {
+    explicit Asks(const SwapSpace& s) : swap(s) {}
+    void on_finish(int64_t sample, const FinishReport& report) override {
+      Chat::on_finish(sample, report);
+      reserved = swap.reserved_bytes();
+    }
+    const SwapSpace& swap;
+    int64_t reserved = 0;
+  };
+  MockEngine engine(100000);
+  Scheduler scheduler(engine, {.swap = swap_});
+  auto heard = std::make_shared<Asks>(*swap_);
+  scheduler.submit(turn_of({1, 2, 3}, 200, nullptr), heard);
+  EXPECT_GT(swap_->reserved_bytes(), 200);
+  heard->enough = 5;
+  run_dry(scheduler);
+  ASSERT_TRUE(heard->kept);
+  EXPECT_EQ(heard->reserved, heard->kept->data.bytes());
+}
+
 // The same text may be gone on with twice, and stays what it was.
 TEST_F(SchedulerSession, AFailedTurnChangesNothing) {
   MockEngine engine(100000);

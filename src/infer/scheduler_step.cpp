@@ -200,6 +200,7 @@ void Scheduler::finish(Sample& sample, FinishReason reason, std::optional<Sample
   report.cache = sample.text->figures();
   report.kept = sample.text->kept();
   sample.text.reset();
+  sample.swap = SwapReservation();  // whoever hears of the end finds room for what comes next
   sample.ended = true;
   job.observer->on_finish(sample.index, report);
 }

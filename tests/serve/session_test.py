@@ -364,7 +364,7 @@ class Limits(unittest.TestCase):
             self.assertEqual(statuses[0], 200)
             self.assertIn(429, statuses)
             full = statuses.index(429)
-            self.assertEqual(set(statuses[full:]), {429})
+            self.assertEqual(set(statuses[full:]), {429}, statuses)
             self.assertEqual(small.chat("Hi", max_tokens=4).status, 200)  # others go on
             self.assertLessEqual(small.metrics()[SESSION_BYTES], 0.02 * (1 << 30))
             for number in range(full):
