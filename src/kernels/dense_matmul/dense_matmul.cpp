@@ -26,9 +26,12 @@
 #define ADZE_DENSE_MATMUL_PLAN
 namespace adze::kernels {
 
-constexpr int64_t kMostDepth = 384;      // of a block
-constexpr int64_t kBlockRows = 96;       // of a: 147 kB
-constexpr int64_t kBlockColumns = 1024;  // of b: 1.5 MB
+// Blocks have a sum of their own. Where they begin does not hang on how deep a product is, so that
+// gradients of the same rows are sums of the same numbers, however the rows are shared out to
+// passes and processes.
+constexpr int64_t kBlockDepth = 256;
+constexpr int64_t kBlockRows = 96;       // of a: 98 kB
+constexpr int64_t kBlockColumns = 1024;  // of b: 1 MB
 
 // A thread's part of c.
 struct Part {
@@ -38,9 +41,9 @@ struct Part {
 // Memory of a thread, which it keeps.
 struct Scratch {
   hwy::AlignedFreeUniquePtr<float[]> b =
-      hwy::AllocateAligned<float>(static_cast<size_t>(kMostDepth * kBlockColumns));
+      hwy::AllocateAligned<float>(static_cast<size_t>(kBlockDepth * kBlockColumns));
   hwy::AlignedFreeUniquePtr<float[]> a =
-      hwy::AllocateAligned<float>(static_cast<size_t>(kMostDepth * kBlockRows));
+      hwy::AllocateAligned<float>(static_cast<size_t>(kBlockDepth * kBlockRows));
 };
 
 inline Scratch& scratch() {
@@ -138,12 +141,10 @@ template <bool by_columns>
 void multiply_part(const DenseMatmul& product, const Part& part) {
   float* b_strips = scratch().b.get();
   float* a_tiles = scratch().a.get();
-  const int64_t blocks = (product.depth + kMostDepth - 1) / kMostDepth;
-  const int64_t block_depth = (product.depth + blocks - 1) / blocks;
   for (int64_t column = part.first_column; column < part.end_column; column += kBlockColumns) {
     const int64_t end_column = std::min(column + kBlockColumns, part.end_column);
-    for (int64_t k = 0; k < product.depth; k += block_depth) {
-      const int64_t depth = std::min(block_depth, product.depth - k);
+    for (int64_t k = 0; k < product.depth; k += kBlockDepth) {
+      const int64_t depth = std::min(kBlockDepth, product.depth - k);
       const bool resume = k > 0 || product.adds;
       pack_strips(product.b, k, depth, column, end_column, b_strips);
       for (int64_t row = part.first_row; row < part.end_row; row += kBlockRows) {

@@ -19,8 +19,9 @@ namespace adze::kernels::HWY_NAMESPACE {
 constexpr int64_t kStrip = 2 * kLanes;
 constexpr int kTileRows = kLanes == 16 ? 12 : 6;
 
-// c [kRows, kStrip] (+)= a [kRows, depth] · b [depth, kStrip], summed in rising order. a by rows:
-// a[r * a_stride + k]; by columns: a[k * a_stride + r].
+// c [kRows, kStrip] (+)= a [kRows, depth] · b [depth, kStrip], summed in rising order and then
+// added: sums of many short sums lose fewer bits than one long one. a by rows: a[r * a_stride + k];
+// by columns: a[k * a_stride + r].
 template <bool by_columns, int kRows>
 HWY_INLINE void multiply_strip_tile(const float* HWY_RESTRICT a,
                                     int64_t a_stride,
@@ -33,7 +34,7 @@ HWY_INLINE void multiply_strip_tile(const float* HWY_RESTRICT a,
   Vector sums[kRows][2];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < 2; ++v) {
-      sums[r][v] = resume ? hn::LoadU(kFloats, c + r * c_stride + v * kLanes) : hn::Zero(kFloats);
+      sums[r][v] = hn::Zero(kFloats);
     }
   }
   for (int64_t k = 0; k < depth; ++k) {
@@ -48,8 +49,11 @@ HWY_INLINE void multiply_strip_tile(const float* HWY_RESTRICT a,
     b += b_stride;
   }
   for (int r = 0; r < kRows; ++r) {
-    hn::StoreU(sums[r][0], kFloats, c + r * c_stride);
-    hn::StoreU(sums[r][1], kFloats, c + r * c_stride + kLanes);
+    for (int v = 0; v < 2; ++v) {
+      float* target = c + r * c_stride + v * kLanes;
+      const Vector sum = sums[r][v];
+      hn::StoreU(resume ? hn::Add(hn::LoadU(kFloats, target), sum) : sum, kFloats, target);
+    }
   }
 }
 
