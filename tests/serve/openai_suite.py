@@ -534,7 +534,7 @@ class Errors(unittest.TestCase):
         self.refused(openai.BadRequestError, "reasoning_effort", reasoning_effort="low")
         self.refused(openai.BadRequestError, "suffix", call=complete, suffix="x")
         self.refused(openai.BadRequestError, "best_of", call=complete, best_of=3)
-        self.refused(openai.BadRequestError, "session", extra_body={"session": "s"})
+        self.refused(openai.BadRequestError, "session", extra_body={"session": "no/slash"})
 
     def test_types(self):
         for field, value in (("temperature", "warm"), ("n", "two"), ("stop", 5), ("logprobs", 3), ("stream", "yes"),
