@@ -216,7 +216,7 @@ class PlusCodec : public kernels::LineCodec {
       for (int64_t group = 0; group < kMostGroups && lines < head_dim_; ++group) {
         const int64_t width = shared.group[group].bits;
         const int64_t count = shared.group[group].count_minus_one + 1;
-        sound = sound && width >= 2 && width <= 8;
+        sound = sound && ((width >= 1 && width <= 6) || width == 8);
         lines += count;
         bits += count * width;
       }
