@@ -74,7 +74,7 @@ class Training(Case):
         self.assertEqual(summary["train_loss"], training[-1]["loss"])
         self.assertEqual(summary["validation_loss"], evaluation[-1]["validation_loss"])
         self.assertLess(summary["validation_loss"], training[0]["loss"] - 1)
-        self.assertEqual(training[4]["learning_rate"], 0.004)
+        self.assertEqual(training[4]["learning_rate"], 0.003)
         # Resuming a finished run changes nothing and says the same.
         before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
         again = self.train(self.config(), out, "--resume")
