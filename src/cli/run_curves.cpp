@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "core/markup.h"
+
 namespace adze::cli {
 namespace {
 
@@ -44,27 +46,11 @@ double tick_step(const Range& range) {
   return 10 * power;
 }
 
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '&':
-        result += "&amp;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += static_cast<unsigned char>(c) < 32 ? ' ' : c;
-    }
-  }
-  return result;
+// XML allows no control characters, not even as entities.
+std::string escaped(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 32; }, ' ');
+  return core::escape_markup(text);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/markup.h"
 
 namespace adze::eval {
 namespace {
@@ -15,29 +16,6 @@ constexpr double kHeight = 480;
 constexpr double kLeft = 70;
 constexpr double kBottom = 60;
 constexpr double kMargin = 24;
-
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += c;
-    }
-  }
-  return result;
-}
 
 std::string label_of(const CacheLabRow& row) {
   return fmt::format("{} · {} · {}", row.policy, row.store, row.budget);
@@ -119,14 +97,14 @@ std::string chart(const std::vector<CacheLabRow>& rows) {
         row.pareto ? "best" : "other",
         x(bytes(row)),
         y(loss(row)),
-        escaped(label_of(row)),
+        core::escape_markup(label_of(row)),
         *row.perplexity,
         *row.cache_bytes_per_token);
     if (row.pareto) {
       svg += fmt::format("<text class=\"name\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n",
                          x(bytes(row)) + 8,
                          y(loss(row)) - 7,
-                         escaped(label_of(row)));
+                         core::escape_markup(label_of(row)));
     }
   }
   svg += fmt::format(
@@ -152,12 +130,13 @@ std::string table(const std::vector<CacheLabRow>& rows) {
   for (const CacheLabRow& row : rows) {
     text += fmt::format("<tr{}><td>{}{}</td><td>{}</td><td>{}</td>",
                         row.pareto ? " class=\"best\"" : "",
-                        escaped(row.policy),
+                        core::escape_markup(row.policy),
                         row.reapplied ? " (reapplied)" : "",
-                        escaped(row.store),
+                        core::escape_markup(row.store),
                         row.budget);
     if (!row.skipped.empty()) {
-      text += fmt::format("<td colspan=\"7\">skipped: {}</td></tr>\n", escaped(row.skipped));
+      text += fmt::format("<td colspan=\"7\">skipped: {}</td></tr>\n",
+                          core::escape_markup(row.skipped));
       continue;
     }
     text += cell(row.perplexity, 3) + cell(row.top1_agreement, 3) + cell(row.kl, 4) +
@@ -267,7 +246,7 @@ tr.best td {{ color: var(--best); font-weight: 600; }}
 <p>Filled points lie on the frontier: no other setting has both fewer bytes and a lower perplexity.</p>
 {1}{2}</body></html>
 )",
-                     escaped(title),
+                     core::escape_markup(title),
                      chart(result.rows),
                      table(result.rows));
 }
