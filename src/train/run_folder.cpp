@@ -132,17 +132,19 @@ nlohmann::json read_checkpoint(const std::filesystem::path& folder,
   return manifest["info"];
 }
 
+double seconds_since_1970() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
 // The row's numbers for TensorBoard.
 std::string event_of(const nlohmann::ordered_json& row) {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
   std::vector<Scalar> scalars;
   for (const auto& [name, value] : row.items()) {
     if (name != "step" && value.is_number()) {
       scalars.push_back({name, value.get<double>()});
     }
   }
-  return frame_record(scalars_event(
-      std::chrono::duration<double>(now).count(), row.at("step").get<int64_t>(), scalars));
+  return frame_record(scalars_event(seconds_since_1970(), row.at("step").get<int64_t>(), scalars));
 }
 
 // Calls body(row, its line) for each whole row of metrics.
@@ -218,8 +220,7 @@ void RunFolder::open_metrics() {
   ::close(std::exchange(metrics_, -1));
   metrics_ = Descriptor(path_ / kMetrics, O_WRONLY | O_CREAT | O_APPEND).release();
   core::AtomicFile file(path_ / kEvents);
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  file.write(frame_record(version_event(std::chrono::duration<double>(now).count())));
+  file.write(frame_record(version_event(seconds_since_1970())));
   for_rows(read_text(path_ / kMetrics),
            [&](const auto& row, const std::string&) { file.write(event_of(row)); });
   file.commit();
