@@ -7,7 +7,10 @@
 // 128-bit vectors: correct, slow, and without fused multiply-add, so with other bits.
 // Highway compiles for AVX-512 with VNNI (integer products) only where HWY_WANT_AVX3_DL asks for
 // it.
+// A build that a sanitizer slows down disables AVX-512 as well.
+#ifndef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
+#endif
 
 #include <string>
 #include <string_view>
