@@ -37,8 +37,8 @@ HWY_INLINE Vector load(const int8_t* address) {
   return hn::ConvertTo(kFloats, hn::PromoteTo(integers, hn::LoadU(bytes, address)));
 }
 
-// c [kRows, kVectors * kLanes] (+)= a [kRows, depth] · b [depth, ...]; with `fetch`, brings as much
-// of `next`, which has the strides of b, into the cache.
+// c [kRows, kVectors * kLanes] (+)= a [kRows, depth] · b [depth, ...]; with `fetch`, brings as many
+// bytes from `next` on into the cache.
 template <bool fetch, int kRows, int kVectors, class Element>
 HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a,
                               int64_t a_stride,
@@ -57,17 +57,32 @@ HWY_INLINE void multiply_tile(const float* HWY_RESTRICT a,
     }
   }
   for (int64_t k = 0; k < depth; ++k) {
-    Vector lanes[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      lanes[v] = load(b + k * b_stride + v * kLanes);
-    }
     for (int64_t byte = 0; fetch && byte < kBytes; byte += 64) {
-      fetch_ahead(next + k * b_stride * static_cast<int64_t>(sizeof(Element)) + byte);
+      fetch_ahead(next + k * kBytes + byte);
     }
-    for (int r = 0; r < kRows; ++r) {
-      const Vector value = hn::Set(kFloats, a[r * a_stride + k]);
+    // The smaller side is held in registers, the other passes through one: 3 rows of 4 vectors take
+    // all 16 of AVX2.
+    if constexpr (kRows < kVectors) {
+      Vector values[kRows];
+      for (int r = 0; r < kRows; ++r) {
+        values[r] = hn::Set(kFloats, a[r * a_stride + k]);
+      }
       for (int v = 0; v < kVectors; ++v) {
-        sums[r][v] = hn::MulAdd(value, lanes[v], sums[r][v]);
+        const Vector lanes = load(b + k * b_stride + v * kLanes);
+        for (int r = 0; r < kRows; ++r) {
+          sums[r][v] = hn::MulAdd(values[r], lanes, sums[r][v]);
+        }
+      }
+    } else {
+      Vector lanes[kVectors];
+      for (int v = 0; v < kVectors; ++v) {
+        lanes[v] = load(b + k * b_stride + v * kLanes);
+      }
+      for (int r = 0; r < kRows; ++r) {
+        const Vector value = hn::Set(kFloats, a[r * a_stride + k]);
+        for (int v = 0; v < kVectors; ++v) {
+          sums[r][v] = hn::MulAdd(value, lanes[v], sums[r][v]);
+        }
       }
     }
   }
@@ -136,7 +151,7 @@ HWY_INLINE void multiply(int64_t rows,
                                         a_stride,
                                         b + lane,
                                         lanes,
-                                        next + lane * static_cast<int64_t>(sizeof(Element)),
+                                        next + lane * depth * static_cast<int64_t>(sizeof(Element)),
                                         depth,
                                         resume,
                                         c + lane,

@@ -10,6 +10,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "core/huge_memory.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "kernels/kv_codec/grouped_codec.h"
@@ -43,7 +44,7 @@ struct Text {
   PageType type;
   std::shared_ptr<const PageCodec> codec;
   int64_t page_bytes;
-  std::vector<std::vector<std::byte>> storage;
+  std::shared_ptr<std::byte> storage;
   std::vector<std::vector<const std::byte*>> pages{kLayers};
 
   Text(const AttentionShape& s, Store store, int64_t tokens)
@@ -67,9 +68,13 @@ struct Text {
     } else {
       write_page_tokens(shape, type, key.data(), value.data(), 0, kPageTokens, page.data());
     }
+    const int64_t count = (tokens + kPageTokens - 1) / kPageTokens;
+    storage = core::allocate_huge(kLayers * count * page_bytes);
+    std::byte* next = storage.get();
     for (auto& layer : pages) {
-      for (int64_t token = 0; token < tokens; token += kPageTokens) {
-        layer.push_back(storage.emplace_back(page).data());
+      for (int64_t i = 0; i < count; ++i) {
+        layer.push_back(std::copy(page.begin(), page.end(), next) - page_bytes);
+        next += page_bytes;
       }
     }
   }
