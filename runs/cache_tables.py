@@ -28,7 +28,9 @@ TABLES = {
         "deco:bits=4,form=a", "deco:bits=4,form=b")],
     "policies": [FULL, *((policy, "f16", SHARE) for policy in (
         "pyramid:recent-ratio=0.1", "window", "h2o", "snapkv", "pyramidkv", "tova", "knorm", "keydiff"))],
-    "combined": [FULL],
+    # At most an eighth of the bytes: as many tokens as each width has room for.
+    "combined": [FULL, *((policy, store, share) for store, share in (
+        ("deco:bits=4", 0.42), ("deco:bits=3", 0.53), ("deco:bits=2", 0.66)) for policy in ("snapkv", "window"))],
 }
 
 

@@ -5,8 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include "core/float16.h"
 #include "core/rng.h"
 #include "kernels/activation/activation.h"
+#include "kernels/half_floats.h"
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/random_floats.h"
 #include "kernels/rms_norm/rms_norm.h"
@@ -233,6 +235,44 @@ TEST_P(ElementwiseTest, SiluOfExtremeGatesStaysFinite) {
   activate(Activation::kSilu, gate.data(), up.data(), 1, 16, y.data());
   EXPECT_NEAR(y[0], 0.0F, 1e-30F);
   EXPECT_FLOAT_EQ(y[1], 200.0F);
+}
+
+TEST_P(ElementwiseTest, HalfFloatsAreRoundedAsOneByOne) {
+  std::vector<float> numbers = random_floats(1024, 1, 70000);
+  for (const float scale : {1.0F, 1e-3F, 1e-6F}) {
+    for (const float number : random_floats(1024, 2, scale)) {
+      numbers.push_back(number);
+    }
+  }
+  // Ties, the ends of the range, and what has no number.
+  for (const float number : {0.0F,
+                             -0.0F,
+                             1.00048828125F,
+                             1.00146484375F,
+                             65504.0F,
+                             65519.99F,
+                             65520.0F,
+                             -65520.0F,
+                             6.1e-5F,
+                             5.96e-8F,
+                             2.98e-8F,
+                             2.9e-8F,
+                             INFINITY,
+                             -INFINITY,
+                             NAN,
+                             1e30F}) {
+    numbers.push_back(number);
+  }
+  std::vector<uint16_t> halves(numbers.size());
+  halves_from_floats(numbers.data(), static_cast<int64_t>(numbers.size()), halves.data());
+  std::vector<float> back(numbers.size());
+  floats_from_halves(halves.data(), static_cast<int64_t>(numbers.size()), back.data());
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    EXPECT_EQ(halves[i], core::half_from_float(numbers[i])) << numbers[i];
+    if (!std::isnan(numbers[i])) {
+      EXPECT_EQ(back[i], core::float_from_half(halves[i])) << numbers[i];
+    }
+  }
 }
 
 TEST_P(ElementwiseTest, CrossEntropyAgreesWithTheReference) {

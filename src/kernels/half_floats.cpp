@@ -22,6 +22,14 @@ void to_floats(const uint16_t* source, int64_t count, float* target) {
   }
 }
 
+void to_halves(const float* source, int64_t count, uint16_t* target) {
+  const hn::Rebind<hwy::float16_t, Floats> halves;
+  auto* values = reinterpret_cast<hwy::float16_t*>(target);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    hn::StoreU(hn::DemoteTo(halves, hn::LoadU(kFloats, source + i)), halves, values + i);
+  }
+}
+
 }  // namespace
 }  // namespace adze::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -30,10 +38,14 @@ HWY_AFTER_NAMESPACE();
 namespace adze::kernels {
 namespace {
 HWY_EXPORT(to_floats);
+HWY_EXPORT(to_halves);
 }  // namespace
 
 void floats_from_halves(const uint16_t* source, int64_t count, float* target) {
   HWY_DYNAMIC_DISPATCH(to_floats)(source, count, target);
+}
+void halves_from_floats(const float* source, int64_t count, uint16_t* target) {
+  HWY_DYNAMIC_DISPATCH(to_halves)(source, count, target);
 }
 
 }  // namespace adze::kernels

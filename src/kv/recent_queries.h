@@ -1,8 +1,8 @@
 #pragma once
 // The last rows' queries of one layer, with what turns their scores into attention: for policies
 // that judge tokens by what the newest rows look at. A ring in one page of the pool: queries
-// [window, heads, head_dim] f16, then the logarithms of the sums of exponentials [window, heads]
-// f32.
+// [places, heads, head_dim] f16, then the logarithms of the sums of exponentials [places, heads]
+// f32: as many places as the window has rows, above 64 rounded up.
 
 #include <cstdint>
 #include <vector>
@@ -22,7 +22,8 @@ class RecentQueries {
  public:
   static int64_t page_bytes(int64_t window, int64_t heads, int64_t head_dim);
 
-  // Takes in rows [rows, heads, head_dim]; keeps the last `window` of all so far.
+  // Takes in rows [rows, heads, head_dim]; keeps at least the last `window` of all so far.
+  // heads * head_dim a multiple of 16.
   void push(PagePool& pool,
             int64_t window,
             int64_t heads,
@@ -41,10 +42,10 @@ class RecentQueries {
   void load(core::StateReader& reader, PagePool& pool);
 
  private:
-  void resize(PagePool& pool, int64_t window, int64_t heads, int64_t head_dim);
+  void resize(PagePool& pool, int64_t places, int64_t heads, int64_t head_dim);
 
   PageRef page_;
-  int64_t window_ = 0;
+  int64_t places_ = 0;
   int64_t heads_ = 0;
   int64_t head_dim_ = 0;
   int64_t held_ = 0;
