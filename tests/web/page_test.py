@@ -55,7 +55,7 @@ class WithModel(PageCase):
               }
             }).observe(document.body, {childList: true, subtree: true, characterData: true});
           }""")
-        chat.sampling(max_tokens=96)
+        chat.sampling(max_tokens=96, temperature=0)
         answer = chat.ask(STORY)
         texts, speeds, captions = (chat.evaluate(f"[...new Set(seen.{name})]") for name in ("texts", "speeds", "tokens"))
         self.assertGreater(len(texts), 5)
