@@ -364,6 +364,7 @@ class Run {
                                  {"gradient_norm", number_or_null(norm)},
                                  {"tokens", progress_.tokens},
                                  {"targets", targets},
+                                 {"sequences", plan.size()},
                                  {"seconds", seconds},
                                  {"tokens_per_second", tokens_per_second()}};
       if (!finite) {
