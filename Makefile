@@ -42,7 +42,7 @@ sanitize: deps-build ## unit tests under address, undefined-behaviour and thread
 fuzz: deps-build deps-test ## fuzz each reader for FUZZ_SECONDS (600)
 	@tools/fuzz $(FUZZ_SECONDS)
 
-soak: deps build ## two minutes of load and faults against the server
+soak: deps build ## load and faults against the server, 200 kill -9 of training runs (8 minutes)
 	@tools/soak
 
 lint: deps-build deps-lint ## format and clang-tidy of the files that differ from LINT_BASE

@@ -1,53 +1,27 @@
 // adze runs: what was trained, how it went, curves side by side.
 
-#include <cmath>
-#include <fstream>
-
-#include "cli/run_curves.h"
 #include "cli/terminal.h"
 #include "cli/train_commands.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
 #include "train/run_catalogue.h"
+#include "train/run_curves.h"
 
 namespace adze::cli {
 namespace {
 
 using train::CataloguedRun;
 
-// Rows of a run's metrics; none where its folder is gone.
-std::vector<nlohmann::json> metric_rows(const CataloguedRun& run) {
-  std::vector<nlohmann::json> rows;
-  std::ifstream file(std::filesystem::path(run.folder) / "metrics.jsonl");
-  for (std::string line; std::getline(file, line);) {
-    auto row = nlohmann::json::parse(line, nullptr, false);
-    if (row.is_object()) {
-      rows.push_back(std::move(row));
-    }
-  }
-  return rows;
-}
-
-// The newest value under a name, or null.
-nlohmann::ordered_json newest(const std::vector<nlohmann::json>& rows, const char* name) {
-  for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
-    if (row->contains(name)) {
-      return (*row)[name];
-    }
-  }
-  return nullptr;
-}
-
 nlohmann::ordered_json run_json(const CataloguedRun& run) {
-  const auto rows = metric_rows(run);
+  const auto rows = train::metric_rows(run);
   return {{"number", run.number},
           {"folder", run.folder},
           {"started", run.started},
           {"state", run.state},
-          {"step", newest(rows, "step")},
-          {"loss", newest(rows, "loss")},
-          {"validation_loss", newest(rows, "validation_loss")},
-          {"tokens_per_second", newest(rows, "tokens_per_second")}};
+          {"step", train::newest(rows, "step")},
+          {"loss", train::newest(rows, "loss")},
+          {"validation_loss", train::newest(rows, "validation_loss")},
+          {"tokens_per_second", train::newest(rows, "tokens_per_second")}};
 }
 
 std::string number_text(const nlohmann::ordered_json& value, int digits) {
@@ -132,39 +106,20 @@ int show(const std::vector<std::string>& arguments) {
 
 struct PlotOptions {
   std::string out;
-  std::string metric = "loss";
-  std::string axis = "step";
-  double smoothing = 0;
+  train::CurveChoice curves;
   core::CommonOptions common;
 
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
     visit("out", self.out, "file for the picture, an SVG");
     visit("metric",
-          self.metric,
+          self.curves.metric,
           "loss, validation_loss, gradient_norm, ...: a name in metrics.jsonl");
-    visit("axis", self.axis, "step, tokens or seconds");
-    visit("smoothing", self.smoothing, "weight of earlier values, 0 to below 1");
+    visit("axis", self.curves.axis, "step, tokens or seconds");
+    visit("smoothing", self.curves.smoothing, "weight of earlier values, 0 to below 1");
     visit("", self.common, "");
   }
 };
-
-Curve curve_of(const CataloguedRun& run, const PlotOptions& options) {
-  Curve curve;
-  curve.name = fmt::format("{}  {}", run.number, run.folder);
-  double seconds = 0;
-  for (const auto& row : metric_rows(run)) {
-    seconds += row.value("seconds", 0.0);
-    const auto value = row.find(options.metric);
-    if (value == row.end() || !value->is_number()) {
-      continue;
-    }
-    curve.x.push_back(options.axis == "seconds" ? seconds : row.value(options.axis, 0.0));
-    curve.y.push_back(value->get<double>());
-  }
-  curve.y = smoothed(curve.y, options.smoothing);
-  return curve;
-}
 
 int plot(const std::vector<std::string>& arguments) {
   PlotOptions options;
@@ -180,18 +135,13 @@ int plot(const std::vector<std::string>& arguments) {
   if (options.out.empty()) {
     throw core::UsageError("[runs] expected --out, got none");
   }
-  if (options.axis != "step" && options.axis != "tokens" && options.axis != "seconds") {
-    throw core::InvalidOption("axis", options.axis, "step, tokens or seconds");
-  }
-  if (!(options.smoothing >= 0 && options.smoothing < 1)) {
-    throw core::InvalidOption("smoothing", fmt::format("{}", options.smoothing), "[0, 1)");
-  }
+  options.curves.validate();
   const train::RunCatalogue catalogue;
-  std::vector<Curve> curves;
+  std::vector<train::Curve> curves;
   auto points = nlohmann::ordered_json::array();
   for (const std::string& name : names) {
     const CataloguedRun run = catalogue.find(name);
-    curves.push_back(curve_of(run, options));
+    curves.push_back(train::curve_of(run, options.curves));
     points.push_back({{"number", run.number},
                       {"folder", run.folder},
                       {"points", curves.back().x.size()},
@@ -200,10 +150,10 @@ int plot(const std::vector<std::string>& arguments) {
                                                : nlohmann::ordered_json(curves.back().y.back())}});
   }
   core::AtomicFile file(options.out);
-  file.write(draw_curves(curves, options.axis, options.metric));
+  file.write(train::draw_curves(curves, options.curves.axis, options.curves.metric));
   file.commit();
   if (options.common.json) {
-    write_json_line({{"out", options.out}, {"metric", options.metric}, {"runs", points}});
+    write_json_line({{"out", options.out}, {"metric", options.curves.metric}, {"runs", points}});
   } else {
     write_output(options.out + "\n");
   }

@@ -124,8 +124,8 @@ void Access::add_headers(Exchange& exchange) const {
   const HttpRequest& request = exchange.request();
   if (!keys_.empty() && request.header("authorization").empty()) {
     // Browsers ask their user for the page's key.
-    const bool page =
-        request.path == "/" || request.path == "/lab" || request.path.starts_with("/web/");
+    const bool page = request.path == "/" || request.path == "/lab" || request.path == "/runs" ||
+                      request.path.starts_with("/web/");
     exchange.set_header("WWW-Authenticate", page ? "Basic realm=\"adze\"" : "Bearer");
   }
 }

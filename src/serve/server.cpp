@@ -69,6 +69,7 @@ const std::vector<Server::Implementation::Route>& Server::Implementation::routes
       {"POST", "/detokenize", false, &I::detokenize},
       {"GET", "/openapi.json", false, &I::web},
       {"GET", "/lab", false, &I::lab},
+      {"GET", "/runs", false, &I::training_runs},
       {"GET", "/", false, &I::web},
       {"GET", "/web/**", false, &I::web}};
   return kRoutes;
@@ -144,7 +145,8 @@ int64_t Server::Implementation::begin(Exchange& exchange) const {
   if (draining && !route.open) {
     std::rethrow_exception(shutting_down());
   }
-  if (!request.query.empty() && route.handler != &Implementation::web) {
+  if (!request.query.empty() && route.handler != &Implementation::web &&
+      route.handler != &Implementation::training_runs) {
     throw bad_request("",
                       fmt::format("[query] expected none, got {}; fields go into the body",
                                   request.query.substr(0, 80)),

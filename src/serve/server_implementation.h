@@ -84,6 +84,7 @@ struct Server::Implementation {
   awaitable<void> tokenize(Exchange& exchange, const std::string& tenant);
   awaitable<void> detokenize(Exchange& exchange, const std::string& tenant);
   awaitable<void> lab(Exchange& exchange, const std::string& tenant);
+  awaitable<void> training_runs(Exchange& exchange, const std::string& tenant);
   awaitable<void> web(Exchange& exchange, const std::string& tenant);
 
   awaitable<NamedModel> model_of(const std::string& name);

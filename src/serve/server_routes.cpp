@@ -1,5 +1,6 @@
 // What the routes answer.
 
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <optional>
@@ -17,6 +18,8 @@
 #include "serve/server_implementation.h"
 #include "serve/session_api.h"
 #include "serve/web_files.h"
+#include "train/run_catalogue.h"
+#include "train/runs_page.h"
 
 namespace adze::serve {
 namespace {
@@ -28,10 +31,21 @@ constexpr std::string_view kPageSecurity =
     "frame-ancestors 'none'";
 // One file that brings its style along.
 constexpr std::string_view kLabSecurity =
-    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'";
 
 HttpResponse json_response(const Json& json, int status = 200) {
   return {.status = status, .content_type = "application/json", .body = dump(json), .headers = {}};
+}
+
+HttpResponse whole_page(std::string html) {
+  return {.status = 200,
+          .content_type = "text/html; charset=utf-8",
+          .body = std::move(html),
+          .headers = {{"Cache-Control", "no-cache"},
+                      {"Content-Security-Policy", std::string(kLabSecurity)},
+                      {"X-Content-Type-Options", "nosniff"},
+                      {"Referrer-Policy", "no-referrer"}}};
 }
 
 }  // namespace
@@ -309,13 +323,21 @@ awaitable<void> Server::Implementation::lab(Exchange& exchange, const std::strin
                    "",
                    "not_found");
   }
-  HttpResponse response{.status = 200,
-                        .content_type = "text/html; charset=utf-8",
-                        .body = *options.lab_page,
-                        .headers = {{"Cache-Control", "no-cache"},
-                                    {"Content-Security-Policy", std::string(kLabSecurity)},
-                                    {"X-Content-Type-Options", "nosniff"},
-                                    {"Referrer-Policy", "no-referrer"}}};
+  HttpResponse response = whole_page(*options.lab_page);
+  co_await exchange.respond(std::move(response));
+}
+
+awaitable<void> Server::Implementation::training_runs(Exchange& exchange, const std::string&) {
+  const train::RunsPageChoice choice = train::parse_runs_page(exchange.request().query);
+  const std::function<std::string()> draw = [&choice] {
+    std::vector<train::CataloguedRun> runs;
+    if (std::filesystem::exists(train::run_catalogue_path())) {  // looking makes no file
+      runs = train::RunCatalogue().runs();
+    }
+    return train::runs_page(runs, choice);
+  };
+  std::string page = co_await preparers.run(draw);
+  HttpResponse response = whole_page(std::move(page));
   co_await exchange.respond(std::move(response));
 }
 

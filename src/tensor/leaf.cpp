@@ -1,10 +1,14 @@
 #include "tensor/leaf.h"
 
+#include <utility>
+#include <vector>
+
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 
 #include "core/check.h"
+#include "tensor/recording.h"
 
 namespace adze::tensor {
 namespace {
@@ -44,6 +48,18 @@ WithoutGradients::WithoutGradients() : before_(at::GradMode::is_enabled()) {
 }
 WithoutGradients::~WithoutGradients() {
   at::GradMode::set_enabled(before_);
+}
+
+at::Tensor told_of_backward(const at::Tensor& x, std::function<void()> function) {
+  if (!is_recorded({x})) {
+    return x;
+  }
+  at::Tensor same = x.detach();
+  record({same}, {x}, [function = std::move(function)](const std::vector<at::Tensor>& gradients) {
+    function();
+    return gradients;
+  });
+  return same;
 }
 
 void backward(const at::Tensor& loss) {

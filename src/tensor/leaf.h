@@ -2,6 +2,7 @@
 // Parameters: pieces of one buffer of values, whose gradients are pieces of another.
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "tensor/aten.h"
@@ -28,6 +29,10 @@ class WithoutGradients {
  private:
   bool before_;
 };
+
+// x; the backward pass calls the function when it gets there, before it goes on to what x was
+// computed from. Where nothing is recorded the function is dropped.
+at::Tensor told_of_backward(const at::Tensor& x, std::function<void()> function);
 
 // Runs what was recorded for the loss, a scalar, backwards; gradients are added to those of leaves.
 void backward(const at::Tensor& loss);

@@ -69,11 +69,11 @@ struct ProcessGroup::Implementation {
   c10::intrusive_ptr<c10d::TCPStore> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
 
-  // Waits for an operation; whatever libtorch says becomes one line.
-  template <class Start>
-  static void finish(const char* what, Start&& start) {
+  // Runs a part of an operation; whatever libtorch says becomes one line.
+  template <class Part>
+  static auto told(const char* what, Part&& part) {
     try {
-      start()->wait();
+      return part();
     } catch (const std::exception& failure) {
       const std::string text = failure.what();
       throw core::error(
@@ -81,10 +81,13 @@ struct ProcessGroup::Implementation {
     }
   }
 
-  void sum(at::Tensor tensor) const {
+  std::function<void()> begin_sum(at::Tensor tensor) const {
     std::vector<at::Tensor> tensors = {std::move(tensor)};
-    finish("sum", [&] { return group->allreduce(tensors, c10d::AllreduceOptions()); });
+    const auto work =
+        told("sum", [&] { return group->allreduce(tensors, c10d::AllreduceOptions()); });
+    return [work] { told("sum", [&] { work->wait(); }); };
   }
+  void sum(at::Tensor tensor) const { begin_sum(std::move(tensor))(); }
 };
 
 ProcessGroup::ProcessGroup(const ProcessPlace& place, double timeout_seconds) : place_(place) {
@@ -127,6 +130,14 @@ void ProcessGroup::sum(std::span<float> values) const {
   }
 }
 
+std::function<void()> ProcessGroup::begin_sum(std::span<float> values) const {
+  if (!implementation_) {
+    return [] {};
+  }
+  return implementation_->begin_sum(
+      alias(std::as_writable_bytes(values).data(), values.size(), at::kFloat));
+}
+
 void ProcessGroup::sum(std::span<double> values) const {
   if (implementation_) {
     implementation_->sum(alias(std::as_writable_bytes(values).data(), values.size(), at::kDouble));
@@ -140,8 +151,8 @@ void ProcessGroup::broadcast(std::span<std::byte> bytes, int64_t root) const {
   std::vector<at::Tensor> tensors = {alias(bytes.data(), bytes.size(), at::kByte)};
   c10d::BroadcastOptions options;
   options.rootRank = root;
-  Implementation::finish("broadcast",
-                         [&] { return implementation_->group->broadcast(tensors, options); });
+  Implementation::told("broadcast",
+                       [&] { implementation_->group->broadcast(tensors, options)->wait(); });
 }
 
 void ProcessGroup::barrier() const {

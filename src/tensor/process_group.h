@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -38,6 +39,9 @@ class ProcessGroup {
   // processes alone. Under one process nothing happens.
   void sum(std::span<float> values) const;
   void sum(std::span<double> values) const;
+  // Begins such a sum; the function waits for it. `values` must stay until then. Begun by all
+  // processes in the same order.
+  [[nodiscard]] std::function<void()> begin_sum(std::span<float> values) const;
   // Every process gets what `root` has.
   void broadcast(std::span<std::byte> bytes, int64_t root) const;
   void barrier() const;

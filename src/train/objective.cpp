@@ -26,7 +26,7 @@ double add_gradients(const model::Model& model,
                      const kv::Rotation& rotation,
                      const data::TokenBatch& batch,
                      const LossOptions& options) {
-  PackedAttention attention(model.spec, rotation, batch.sequence_starts);
+  PackedAttention attention(model.spec, rotation, batch.sequence_starts, options.above_is_done);
   const tensor::CrossEntropy result = next_token_loss(model, attention, batch, options);
   tensor::backward(result.loss);
   return result.sum();

@@ -136,15 +136,18 @@ double seconds_since_1970() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-// The row's numbers for TensorBoard.
+// The row's numbers for TensorBoard, as of its time.
 std::string event_of(const nlohmann::ordered_json& row) {
   std::vector<Scalar> scalars;
   for (const auto& [name, value] : row.items()) {
-    if (name != "step" && value.is_number()) {
+    if (name != "step" && name != "time" && value.is_number()) {
       scalars.push_back({name, value.get<double>()});
     }
   }
-  return frame_record(scalars_event(seconds_since_1970(), row.at("step").get<int64_t>(), scalars));
+  const auto time = row.find("time");
+  const bool known = time != row.end() && time->is_number();
+  return frame_record(scalars_event(
+      known ? time->get<double>() : seconds_since_1970(), row.at("step").get<int64_t>(), scalars));
 }
 
 // Calls body(row, its line) for each whole row of metrics.
@@ -204,7 +207,8 @@ void RunFolder::write_json(const std::string& name, const nlohmann::ordered_json
   file.commit();
 }
 
-void RunFolder::add_metrics(const nlohmann::ordered_json& row) {
+void RunFolder::add_metrics(nlohmann::ordered_json row) {
+  row["time"] = seconds_since_1970();
   const std::string line = row.dump() + "\n";
   if (!core::write_all(metrics_, std::as_bytes(std::span(line)))) {
     throw system_error("write", path_ / kMetrics);

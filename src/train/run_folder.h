@@ -46,9 +46,9 @@ class RunFolder {
   // Complete or absent.
   void write_json(const std::string& name, const nlohmann::ordered_json& value) const;
 
-  // Appends a row at once, and its numbers as an event; a process that dies loses none that were
-  // added.
-  void add_metrics(const nlohmann::ordered_json& row);
+  // Appends a row at once, its time added, and its numbers as an event; a process that dies loses
+  // none that were added.
+  void add_metrics(nlohmann::ordered_json row);
   // Drops rows of steps above `step`, and a last row that was cut short.
   void cut_metrics(int64_t step);
 

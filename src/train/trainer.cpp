@@ -23,6 +23,7 @@
 #include "tensor/memory.h"
 #include "tensor/process_group.h"
 #include "tensor/threads.h"
+#include "train/gradient_exchange.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
 #include "train/run_catalogue.h"
@@ -329,18 +330,22 @@ class Run {
     const auto size = static_cast<size_t>(model_->size());
     std::fill_n(model_->gradients(), size, 0.0F);
     double shared[2] = {0, hooks_.stopped() ? 1.0 : 0.0};  // Σ losses; who wants to stop
-    for (const auto& part : own_parts(plan, options_.step_tokens)) {
+    LossOptions loss_options{.scale = 1 / static_cast<double>(targets),
+                             .z_loss = options_.z_loss,
+                             .activations = options_.checkpoint_activations
+                                                ? model::Activations::kRecomputed
+                                                : model::Activations::kKept};
+    GradientExchange exchange(group_, *model_);
+    const auto parts = own_parts(plan, options_.step_tokens);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (group_.size() > 1 && i + 1 == parts.size()) {
+        loss_options.above_is_done = [&](int64_t layer) { exchange.above_is_done(layer); };
+      }
       shared[0] += add_gradients(
-          model_->model(),
-          *rotation_,
-          data::read_batch(*training_, part),
-          {.scale = 1 / static_cast<double>(targets),
-           .z_loss = options_.z_loss,
-           .activations = options_.checkpoint_activations ? model::Activations::kRecomputed
-                                                          : model::Activations::kKept});
+          model_->model(), *rotation_, data::read_batch(*training_, parts[i]), loss_options);
     }
+    exchange.finish();
     group_.sum(std::span(shared));
-    group_.sum(std::span(model_->gradients(), size));
     const double loss = shared[0] / static_cast<double>(targets);
     const double norm = std::sqrt(kernels::sum_of_squares(model_->gradients(), model_->size()));
     const double rate = learning_rate_at(options_.schedule, progress_.step, options_.steps);
@@ -364,6 +369,7 @@ class Run {
                                  {"gradient_norm", number_or_null(norm)},
                                  {"tokens", progress_.tokens},
                                  {"targets", targets},
+                                 {"sequences", plan.size()},
                                  {"seconds", seconds},
                                  {"tokens_per_second", tokens_per_second()}};
       if (!finite) {

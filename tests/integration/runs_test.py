@@ -118,6 +118,11 @@ class Runs(Case):
             for step, value in expected.items():
                 self.assertAlmostEqual(events[name][step], value, delta=1e-6 * abs(value))
 
+    def times(self, folder):
+        """{(step, tags): seconds since 1970} of an event file."""
+        events = [dict(fields(event)) for event in list(records((folder / "events.out.tfevents.0").read_bytes()))[1:]]
+        return {(event.get(2, 0), b"validation_loss" in event[5]): struct.unpack("<d", event[1])[0] for event in events}
+
     def test_events_are_the_metrics(self):
         self.check_events(self.trained)
 
@@ -127,8 +132,13 @@ class Runs(Case):
         (out / "summary.json").unlink()
         newest = max((out / "checkpoints").iterdir())
         shutil.rmtree(newest)
+        before = self.times(out)
         self.object("train", "--config", self.config(), "--out", out, "--resume")
         self.check_events(out)
+        after = self.times(out)
+        self.assertEqual(list(after), list(before))
+        kept = [place for place in before if after[place] == before[place]]
+        self.assertEqual(kept, [place for place in before if place[0] <= 15])  # up to the checkpoint
 
     def test_the_catalogue(self):
         stopped = self.root / "second"

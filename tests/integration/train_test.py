@@ -19,9 +19,17 @@ import unittest
 from adze_program import ADZE, Case, run
 from train_data import TINY, make_data, write_documents
 
+KILLS = int(os.environ.get("ADZE_KILLS", "8"))  # five of eight with one process, three with two
+
+
 def losses(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+def steps_done(folder):
+    path = folder / "metrics.jsonl"
+    return path.read_text().count('"loss"') if path.exists() else 0
 
 
 class Training(Case):
@@ -95,26 +103,31 @@ class Training(Case):
                                self.folder("on"))
         self.assertLess(continued["train_loss"], losses(out)[5])
 
+    def await_steps(self, out, steps, process):
+        deadline = time.monotonic() + 60
+        while steps_done(out) < steps:
+            self.assertIsNone(process.poll())
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.002)
+
     def test_killed_at_any_moment(self):
+        """A run dies again and again, also while it starts, and ends with the bits of one that nothing disturbed."""
         expected = losses(self.reference())
         draw = random.Random(3)
-        for attempt in range(int(os.environ.get("ADZE_KILLS", "3"))):
-            out = self.folder(str(attempt))
-            command = [ADZE, "train", "--config", self.config(), "--out", out, "--resume"]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL)
-            deadline = time.monotonic() + 60
-            steps = draw.randint(2, 50)
-            while process.poll() is None and time.monotonic() < deadline:
-                path = out / "metrics.jsonl"
-                if path.exists() and path.read_text().count('"loss"') >= steps:
-                    break
-                time.sleep(0.002)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            died = losses(out)
+        left = KILLS * 5 // 8
+        while left > 0:
+            out = self.folder(str(left))
+            while left > 0 and steps_done(out) < 40:
+                process = subprocess.Popen([ADZE, "train", "--config", self.config(), "--out", out, "--resume"],
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                self.await_steps(out, steps_done(out) + draw.randint(0, 9), process)
+                time.sleep(draw.uniform(0, 0.05))
+                process.send_signal(signal.SIGKILL)
+                self.assertEqual(process.wait(), -signal.SIGKILL)
+                left -= 1
+            died = steps_done(out)
             summary = self.train(self.config(), out, "--resume")
-            self.assertEqual(losses(out), expected, f"killed after step {max(died)}")
+            self.assertEqual(losses(out), expected, f"killed after step {died}")
             self.assertEqual(summary["steps"], 60)
             for name in ("model.safetensors", "config.json"):
                 self.assertEqual((out / "model" / name).read_bytes(),
@@ -155,28 +168,39 @@ class Training(Case):
     def test_a_lost_process_ends_the_run_and_another_number_goes_on(self):
         whole = self.folder("whole")
         self.finish(self.start_workers(2, self.config(), whole))
-        for attempt in range(int(os.environ.get("ADZE_KILLS", "3"))):
-            out = self.folder(str(attempt))
-            workers = self.start_workers(2, self.config(), out)
-            victim = workers[attempt % 2]
-            while len(losses(out) if (out / "metrics.jsonl").exists() else {}) < 7 + 9 * attempt:
-                self.assertIsNone(victim.poll())
-                time.sleep(0.002)
-            victim.kill()
-            start = time.monotonic()
-            other = workers[1 - attempt % 2]
-            message = other.communicate(timeout=60)[1].decode()
-            self.assertLess(time.monotonic() - start, 30)
-            self.assertEqual(other.returncode, 1, message)
-            self.assertIn("a process is lost or late", message)
-            victim.communicate()
-            if attempt == 0:  # on one process
+        draw = random.Random(4)
+        left = KILLS - KILLS * 5 // 8
+        alone = True  # the first is gone on with by one process
+        while left > 0:
+            out = self.folder(str(left))
+            while left > 0 and steps_done(out) < 40:
+                workers = self.start_workers(2, self.config(), out, "--resume")
+                dies = draw.randint(0, 1)
+                # Rows that are there may be cut back; one more than those means that both have met.
+                self.await_steps(out, steps_done(out) + draw.randint(1, 9), workers[dies])
+                time.sleep(draw.uniform(0, 0.05))
+                workers[dies].kill()
+                start = time.monotonic()
+                message = workers[1 - dies].communicate(timeout=60)[1].decode()
+                self.assertLess(time.monotonic() - start, 30)
+                self.assertEqual(workers[1 - dies].returncode, 1, message)
+                self.assertIn("a process is lost or late", message)
+                workers[dies].communicate()
+                self.assertEqual(workers[dies].returncode, -signal.SIGKILL)
+                left -= 1
+                if alone:
+                    break
+            if alone:
+                alone = False
+                died = steps_done(out)
                 self.train(self.config(), out, "--resume", "--threads", 1)
                 for step, loss in losses(whole).items():
-                    self.assertLess(abs(losses(out)[step] / loss - 1), 1e-4)
-                continue
-            self.finish(self.start_workers(2, self.config(), out, "--resume"))
-            self.assertEqual(losses(out), losses(whole))
+                    # One process rounds its sums otherwise, by some 1e-9 of a loss; steps make more of it.
+                    limit = 1e-7 if step <= died + 5 else 1e-3
+                    self.assertLess(abs(losses(out)[step] / loss - 1), limit, f"step {step}, died after {died}")
+            else:
+                self.finish(self.start_workers(2, self.config(), out, "--resume"))
+                self.assertEqual(losses(out), losses(whole))
 
     def test_wrong_places(self):
         for variables, part in (({"WORLD_SIZE": "two"}, "WORLD_SIZE"), ({"WORLD_SIZE": "2"}, "RANK"),

@@ -139,10 +139,12 @@ class OpenApi(unittest.TestCase):
                 self.assertIn(method, METHODS)
                 names.append(operation["operationId"])
                 in_path = set(re.findall(r"\{(\w+)\}", path))
-                listed = {parameter["name"]: parameter for parameter in operation.get("parameters", [])}
-                self.assertEqual(set(listed), in_path)
-                self.assertTrue(all(parameter["required"] and parameter["in"] == "path" and "schema" in parameter
-                                    for parameter in listed.values()))
+                listed = operation.get("parameters", [])
+                self.assertEqual({entry["name"] for entry in listed if entry["in"] == "path"}, in_path)
+                for entry in listed:
+                    self.assertIn(entry["in"], ("path", "query"))
+                    self.assertEqual(entry["required"], entry["in"] == "path")
+                    self.walk_schema(entry["schema"])
                 self.assertEqual("requestBody" in operation, method == "post")
                 for status, response in operation["responses"].items():
                     self.assertRegex(status, r"^[1-5]\d\d$")

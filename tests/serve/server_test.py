@@ -4,17 +4,21 @@ client sees is in openai_suite.py."""
 
 import base64
 import concurrent.futures
+import contextlib
 import json
 import os
 import math
 import pathlib
 import signal
+import sqlite3
 import struct
 import subprocess
 import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
+import urllib.parse
 
 import adze_program
 from adze_server import (CHAT, COMPLETIONS, EMBEDDINGS, PAGES_PREFIX, PAGES_USED, QUEUED, RUNNING, Server,
@@ -441,6 +445,57 @@ class Browsers(Case):
                 refused = adze_program.run("serve", "--port", 0, "--cache-lab", path)
                 self.assertEqual(refused.returncode, 1, refused.stderr)
                 self.assertIn(b"[cache-lab]", refused.stderr)
+
+    def test_training_runs(self):
+        hostile = "<img src=x onerror=alert(1)>&\"'"
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            catalogue = folder / "runs.sqlite"
+            with unittest.mock.patch.dict(os.environ, ADZE_RUNS=str(catalogue)):
+                small = Server(keys=KEYS).__enter__()
+            try:
+                self.assertIn("No runs yet", self.assert_ok(small.get("/runs")).body.decode())
+                self.assertFalse(catalogue.exists())  # looking made no file
+                runs = [(folder / "plain", "finished", {"steps": 3, hostile: 1, "seed": 1}),
+                        (folder / hostile.replace("/", ""), hostile, {"steps": 3, hostile: 2, "seed": hostile}),
+                        (folder / "gone", "running", [])]
+                with contextlib.closing(sqlite3.connect(catalogue)) as database, database:
+                    database.execute("CREATE TABLE runs (number INTEGER PRIMARY KEY, folder TEXT NOT NULL UNIQUE, started TEXT "
+                                     "NOT NULL, state TEXT NOT NULL, config TEXT NOT NULL, summary TEXT NOT NULL)")
+                    for run_folder, state, config in runs:
+                        database.execute("INSERT INTO runs (folder, started, state, config, summary) VALUES (?, ?, ?, ?, ?)",
+                                         (str(run_folder), "2026-01-01T00:00:00Z", state, json.dumps(config), "null"))
+                for run_folder, _, _ in runs[:2]:
+                    run_folder.mkdir()
+                    (run_folder / "metrics.jsonl").write_text("".join(
+                        json.dumps(row) + "\n" for row in (
+                            {"step": 1, "loss": 3.5, "seconds": "<b>"}, {"step": 2, "loss": 2.25, "seconds": 1, hostile: 1},
+                            {"step": 3, "loss": "<b>", hostile: 2}, [1], {"step": 3, "validation_loss": 2.125})) + "{torn")
+                self.assertEqual(small.get("/runs", key=None).status, 401)
+                self.assertIn("Basic", small.get("/runs", key=None).headers["www-authenticate"])
+                asked = urllib.parse.quote(hostile)
+                for query in ("", "?run=1&run=2&smoothing=0.5", "?run=2&metric=validation_loss&axis=tokens", "?run=3",
+                              f"?run=1&metric={asked}", f"?run=2&axis=seconds&metric={asked}", "?&run=1&&"):
+                    reply = self.assert_ok(small.get("/runs" + query))
+                    self.assertIn("default-src 'none'", reply.headers["content-security-policy"])
+                    page = reply.body.decode()
+                    for raw in ("<img", "<b>", "<script", "onerror=alert(1)>"):
+                        self.assertNotIn(raw, page, query)
+                    self.assertEqual(page.count('name="run"'), 3)
+                    self.assertIn("2.125", page)
+                both = self.assert_ok(small.get("/runs?run=1&run=2")).body.decode()
+                self.assertEqual(both.count('fill="none"'), 2)  # curves
+                self.assertIn("<th>seed</th><td>1</td><td>&lt;img", both)
+                self.assertNotIn("<th>steps</th>", both)  # equal
+                self.assertEqual(both.count(" checked"), 2)
+                for query, named in (("run=4", "run"), ("run=x", "run"), ("run=-1", "run"), ("run=99999999999999999999", "run"),
+                                     ("&".join(["run=1"] * 17), "16"), ("axis=loss", "axis"), ("smoothing=1", "smoothing"),
+                                     ("smoothing=nan", "smoothing"), ("smoothing=-0.1", "smoothing"), ("color=red", "color")):
+                    self.assert_error(small.get("/runs?" + query), 400, named)
+                catalogue.write_bytes(b"x" * 4096)
+                self.assertEqual(small.get("/runs").status, 500)
+            finally:
+                small.stop()
 
     def test_the_page(self):
         reply = self.assert_ok(server.get("/"))

@@ -43,7 +43,7 @@ struct Scratch {
   hwy::AlignedFreeUniquePtr<float[]> b =
       hwy::AllocateAligned<float>(static_cast<size_t>(kBlockDepth * kBlockColumns));
   hwy::AlignedFreeUniquePtr<float[]> a =
-      hwy::AllocateAligned<float>(static_cast<size_t>(kBlockDepth * kBlockRows));
+      hwy::AllocateAligned<float>(static_cast<size_t>((kBlockDepth + 16) * kBlockRows));
 };
 
 inline Scratch& scratch() {
@@ -72,7 +72,12 @@ void pack_strips(const MatrixView& b,
       std::fill_n(target, depth * kStrip, 0.0F);
     }
     if (b.column_stride == 1) {
-      for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t k = 0; k < depth && count == kStrip; ++k) {
+        const float* row = source + k * b.row_stride;
+        hn::Store(hn::LoadU(kFloats, row), kFloats, target + k * kStrip);
+        hn::Store(hn::LoadU(kFloats, row + kLanes), kFloats, target + k * kStrip + kLanes);
+      }
+      for (int64_t k = 0; k < depth && count < kStrip; ++k) {
         std::copy_n(source + k * b.row_stride, count, target + k * kStrip);
       }
       continue;
@@ -85,18 +90,21 @@ void pack_strips(const MatrixView& b,
   }
 }
 
-// Rows of a that is stored by columns, as tiles [depth, kTileRows] one after the other.
+// Floats from tile to tile of a packed block of a: a line more than a tile has, else the lines that
+// one row of a goes to would share few sets of the first cache.
+constexpr int64_t kTileStride = kBlockDepth * kTileRows + 16;
+
+// Rows of a that is stored by columns, as tiles [depth, kTileRows].
 void pack_tiles(
     const MatrixView& a, int64_t row, int64_t rows, int64_t first_k, int64_t depth, float* target) {
   for (int64_t k = 0; k < depth; ++k) {
     const float* source = a.values + row + (first_k + k) * a.column_stride;
-    for (int64_t r = 0; r < rows; r += kTileRows) {
-      const int64_t count = std::min<int64_t>(kTileRows, rows - r);
-      float* tile = target + r * depth + k * kTileRows;
-      for (int64_t i = 0; i < count; ++i) {
-        tile[i] = source[r + i];
-      }
+    float* tile = target + k * kTileRows;
+    int64_t r = 0;
+    for (; r + kTileRows <= rows; r += kTileRows, tile += kTileStride) {
+      std::copy_n(source + r, kTileRows, tile);
     }
+    std::copy(source + r, source + rows, tile);
   }
 }
 
@@ -118,7 +126,7 @@ void multiply_strip(int64_t rows,
   HWY_ALIGN float edge[kTileRows * kStrip];
   for (int64_t row = 0; row < rows; row += kTileRows) {
     const int64_t tile_rows = std::min<int64_t>(kTileRows, rows - row);
-    const float* tile = a + row * (by_columns ? depth : a_stride);
+    const float* tile = a + (by_columns ? row / kTileRows * kTileStride : row * a_stride);
     const int64_t tile_stride = by_columns ? kTileRows : a_stride;
     float* target = c + row * c_stride;
     if (count == kStrip) {

@@ -1,15 +1,19 @@
-#include "cli/run_curves.h"
+#include "train/run_curves.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <limits>
+#include <optional>
 
 #include <fmt/format.h>
 
+#include "core/error.h"
 #include "core/markup.h"
 
-namespace adze::cli {
+namespace adze::train {
 namespace {
 
 constexpr double kWidth = 760;
@@ -53,7 +57,80 @@ std::string escaped(std::string text) {
   return core::escape_markup(text);
 }
 
+// From byte `first` on, which may lie within a row.
+std::vector<nlohmann::json> rows_from(std::ifstream& file, int64_t first) {
+  std::vector<nlohmann::json> rows;
+  std::string line;
+  file.seekg(first);
+  if (first > 0) {
+    std::getline(file, line);
+  }
+  while (std::getline(file, line)) {
+    auto row = nlohmann::json::parse(line, nullptr, false);
+    if (row.is_object()) {
+      rows.push_back(std::move(row));
+    }
+  }
+  return rows;
+}
+
+std::ifstream metrics_of(const CataloguedRun& run) {
+  return std::ifstream(std::filesystem::path(run.folder) / "metrics.jsonl", std::ios::binary);
+}
+
+std::optional<double> number_in(const nlohmann::json& row, std::string_view name) {
+  const auto found = row.find(name);
+  return found != row.end() && found->is_number() ? std::optional(found->get<double>())
+                                                  : std::nullopt;
+}
+
 }  // namespace
+
+std::vector<nlohmann::json> metric_rows(const CataloguedRun& run) {
+  std::ifstream file = metrics_of(run);
+  return rows_from(file, 0);
+}
+
+std::vector<nlohmann::json> newest_metric_rows(const CataloguedRun& run, int64_t bytes) {
+  std::ifstream file = metrics_of(run);
+  file.seekg(0, std::ios::end);
+  return rows_from(file, std::max<int64_t>(0, static_cast<int64_t>(file.tellg()) - bytes));
+}
+
+nlohmann::ordered_json newest(const std::vector<nlohmann::json>& rows, std::string_view name) {
+  for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
+    const auto found = row->find(name);
+    if (found != row->end() && found->is_number()) {
+      return *found;
+    }
+  }
+  return nullptr;
+}
+
+void CurveChoice::validate() const {
+  if (axis != "step" && axis != "tokens" && axis != "seconds") {
+    throw core::InvalidOption("axis", axis, "step, tokens or seconds");
+  }
+  if (!(smoothing >= 0 && smoothing < 1)) {
+    throw core::InvalidOption("smoothing", fmt::format("{}", smoothing), "[0, 1)");
+  }
+}
+
+Curve curve_of(const CataloguedRun& run, const CurveChoice& choice) {
+  Curve curve;
+  curve.name = fmt::format("{}  {}", run.number, run.folder);
+  double seconds = 0;
+  for (const auto& row : metric_rows(run)) {
+    seconds += number_in(row, "seconds").value_or(0);
+    if (const auto value = number_in(row, choice.metric)) {
+      curve.x.push_back(choice.axis == "seconds" ? seconds
+                                                 : number_in(row, choice.axis).value_or(0));
+      curve.y.push_back(*value);
+    }
+  }
+  curve.y = smoothed(curve.y, choice.smoothing);
+  return curve;
+}
 
 std::vector<double> smoothed(const std::vector<double>& values, double smoothing) {
   std::vector<double> result;
@@ -153,4 +230,4 @@ std::string draw_curves(const std::vector<Curve>& curves,
   return svg + "</svg>\n";
 }
 
-}  // namespace adze::cli
+}  // namespace adze::train
