@@ -127,7 +127,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=2, help="counted steps a turn")
-    parser.add_argument("--rounds", type=int, default=2, help="turns a shape")
+    parser.add_argument("--rounds", type=int, default=1, help="turns a shape")
     parser.add_argument("--length", type=int, help="this shape alone")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--no-decomposition", action="store_true")
