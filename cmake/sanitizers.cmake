@@ -1,7 +1,8 @@
 # Sanitizers build only what does not need libtorch (its binaries are not instrumented).
 if(ADZE_SANITIZE)
   add_compile_options(-fsanitize=${ADZE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all
-                      -Wno-maybe-uninitialized)  # GCC's guess is wrong in instrumented code
+                      # GCC guesses wrong in instrumented code.
+                      $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   add_link_options(-fsanitize=${ADZE_SANITIZE})
   # Kernels would take many minutes a file to compile with them: one instruction set beside the
   # emulated one, and (sanitize_kernels) no checks for undefined behaviour.

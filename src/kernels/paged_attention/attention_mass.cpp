@@ -113,10 +113,10 @@ void add_page(const PagedAttention& attention,
 }
 
 void add_mass(const PagedAttention& attention, const AttentionMass& mass) {
-  static thread_local Buffers buffers;
   const int64_t pages = (mass.tokens + kPageTokens - 1) / kPageTokens;
   const int64_t parts = (pages + kPagesAtOnce - 1) / kPagesAtOnce;
   core::parallel_items(attention.shape.kv_heads * parts, 1, [&](int64_t item) {
+    static thread_local Buffers buffers;  // declared here: of the thread that runs this
     const int64_t kv_head = item / parts;
     buffers.scores.resize(kRowsAtOnce * kPageTokens);
     buffers.scratch.prepare(kRowsAtOnce, attention.shape.head_dim);

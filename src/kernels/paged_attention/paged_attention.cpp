@@ -307,8 +307,13 @@ void merge_split_tile(const Tile& tile,
   store_output(tile, workspace.states.data(), workspace.values.data());
 }
 
-void attend(const PagedAttention& attention, std::span<const AttentionSequence> sequences) {
+// Of the thread that calls: a name of another function's would be the caller's, or never made.
+Workspace& own_workspace() {
   static thread_local Workspace workspace;
+  return workspace;
+}
+
+void attend(const PagedAttention& attention, std::span<const AttentionSequence> sequences) {
   static thread_local std::vector<Tile> whole;
   static thread_local std::vector<Tile> split;
   static thread_local std::vector<SplitItem> items;
@@ -353,6 +358,7 @@ void attend(const PagedAttention& attention, std::span<const AttentionSequence> 
   const int64_t grain =
       num_whole > 0 ? 1 : std::max<int64_t>(1, num_items / (core::num_threads() * kPartsPerThread));
   core::parallel_items(num_whole + num_items, grain, [&](int64_t item) {
+    Workspace& workspace = own_workspace();
     if (item < num_whole) {
       attend_tile(whole_tiles[static_cast<size_t>(num_whole - 1 - item)], workspace);
       return;
@@ -370,7 +376,7 @@ void attend(const PagedAttention& attention, std::span<const AttentionSequence> 
   });
   int64_t offset = 0;
   for (const Tile& tile : split) {
-    merge_split_tile(tile, offset, workspace, partials);
+    merge_split_tile(tile, offset, own_workspace(), partials);
     offset += block_count(tile) * tile.m();
   }
 }
