@@ -12,15 +12,12 @@ standard output.
 import argparse
 import json
 import os
-import pathlib
 import statistics
-import subprocess
-import sys
 import time
 
-from measuring import ADZE, ROOT, circumstances, default_model, keep_record, run, say
+from measuring import ADZE, circumstances, default_model, keep_record, run, say
+from peers import DECODE_TOKENS, LlamaCpp, built_peers
 
-DECODE_TOKENS = 32
 FULL = "full f16"
 
 
@@ -33,14 +30,6 @@ def adze_run(model, setting, options):
     return row["decode_tokens_per_second"], row["cache_bytes"]
 
 
-def peer_speed(programs, model, setting, options):
-    kind, flash = setting
-    output = run([programs / "llama-batched-bench", "-m", model, "-t", options.threads, "-b", 2048, "-ub", 512, "-fa", flash,
-                  "-ctk", kind, "-ctv", kind, "-ngl", 0, "-npp", options.depth, "-ntg", DECODE_TOKENS, "-npl", 1, "-c",
-                  options.depth + DECODE_TOKENS + 256, "--output-format", "jsonl"])
-    return json.loads(next(line for line in output.splitlines() if line.startswith("{")))["speed_tg"]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depth", type=int, default=7000)
@@ -49,10 +38,7 @@ def main():
     parser.add_argument("--settings", nargs="+", default=["snapkv:keep=0.5 deco:bits=3", "full deco:bits=4"])
     parser.add_argument("--peer-types", nargs="*", default=["f16", "q8_0", "q4_0"])
     options = parser.parse_args()
-    built = subprocess.run([ROOT / "tools/peers", "llama.cpp"], stdout=subprocess.PIPE, text=True)
-    if built.returncode != 0:
-        sys.exit(built.returncode)
-    programs = pathlib.Path(built.stdout.splitlines()[-1]) / "llama.cpp"
+    peer = LlamaCpp(built_peers() / "llama.cpp")
     model = default_model()
     settings = [FULL, *(setting for setting in options.settings if setting != FULL)]
     # llama.cpp keeps values in another type than f16 with flash attention only.
@@ -63,9 +49,9 @@ def main():
         for setting in settings:
             speed, size[setting] = adze_run(model, setting, options)
             speeds.setdefault(f"adze {setting}", []).append(speed)
-        for setting in peers:
-            speed = peer_speed(programs, model, setting, options)
-            speeds.setdefault(f"llama.cpp {setting[0]}, flash {setting[1]}", []).append(speed)
+        for kind, flash in peers:
+            speed = peer.at_depth(model, options.depth, {"flash_attention": flash, "micro_batch": 512}, options.threads, kind)
+            speeds.setdefault(f"llama.cpp {kind}, flash {flash}", []).append(speed["decode"])
         passed = time.monotonic() - start
         say(f"round {number + 1} of {options.rounds}, {passed / (number + 1) * (options.rounds - number - 1):.0f} s left")
     medians = {name: statistics.median(values) for name, values in speeds.items()}

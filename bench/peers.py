@@ -42,18 +42,35 @@ class LlamaCpp:
     def __init__(self, programs):
         self.programs = programs
 
+    @staticmethod
+    def common(model, settings, threads):
+        return ["-m", model, "-t", threads, "-ub", settings["micro_batch"], "-b", 2048,
+                "-fa", settings["flash_attention"], "-ngl", 0]
+
     def speeds(self, model, test, settings, threads):
         """Tokens a second by kind, from one pass with the test's tokens."""
-        common = ["-m", model, "-t", threads, "-ub", settings["micro_batch"], "-b", 2048,
-                  "-fa", settings["flash_attention"], "-ngl", 0]
         if test.tokens in (0, 512):  # as llama-bench has it: one warm-up
             amount = ["-p", 0, "-n", DECODE_TOKENS] if test.kind == "decode" else ["-p", test.tokens, "-n", 0]
-            rows = json.loads(run([self.programs / "llama-bench", *common, *amount, "-r", 1, "-o", "json"]))
+            rows = json.loads(run([self.programs / "llama-bench", *self.common(model, settings, threads), *amount, "-r", 1,
+                                   "-o", "json"]))
             return {test.kind: rows[0]["avg_ts"]}
-        output = run([self.programs / "llama-batched-bench", *common, "-npp", test.tokens, "-ntg", DECODE_TOKENS,
-                      "-npl", 1, "-c", test.tokens + DECODE_TOKENS + 256, "--output-format", "jsonl"])
+        return self.at_depth(model, test.tokens, settings, threads)
+
+    def at_depth(self, model, tokens, settings, threads, cache_type="f16"):
+        """Tokens a second of filling the cache with `tokens`, and of decoding after them."""
+        output = run([self.programs / "llama-batched-bench", *self.common(model, settings, threads), "-ctk", cache_type,
+                      "-ctv", cache_type, "-npp", tokens, "-ntg", DECODE_TOKENS, "-npl", 1,
+                      "-c", tokens + DECODE_TOKENS + 256, "--output-format", "jsonl"])
         row = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
         return {"prefill": row["speed_pp"], "decode": row["speed_tg"]}
+
+
+def built_peers():
+    """Folder of the peers, with llama.cpp in it; ends this program where it cannot be built."""
+    built = subprocess.run([ROOT / "tools/peers", "llama.cpp"], stdout=subprocess.PIPE, text=True)
+    if built.returncode != 0:
+        sys.exit(built.returncode)
+    return pathlib.Path(built.stdout.splitlines()[-1])
 
 
 def adze_speeds(model, test, threads):
@@ -148,10 +165,7 @@ def main():
         parser.error(f"--tests: expected some of {','.join(test.name for test in TESTS)}; got {','.join(unknown)}")
     tests = [test for test in TESTS if test.name in wanted]
 
-    built = subprocess.run([ROOT / "tools/peers", "llama.cpp"], stdout=subprocess.PIPE, text=True)
-    if built.returncode != 0:
-        sys.exit(built.returncode)
-    home = pathlib.Path(built.stdout.splitlines()[-1])
+    home = built_peers()
     peer = LlamaCpp(home / "llama.cpp")
     for model in options.model or [default_model()]:
         settings = calibration(peer, model, tests, options.threads, home, options.calibrate)

@@ -67,11 +67,11 @@ const std::vector<Server::Implementation::Route>& Server::Implementation::routes
       {"POST", "/v1/sessions/*/import", false, &I::import_session},
       {"POST", "/tokenize", false, &I::tokenize},
       {"POST", "/detokenize", false, &I::detokenize},
-      {"GET", "/openapi.json", false, &I::web},
+      {"GET", "/openapi.json", false, &I::web, true},
       {"GET", "/lab", false, &I::lab},
-      {"GET", "/runs", false, &I::training_runs},
-      {"GET", "/", false, &I::web},
-      {"GET", "/web/**", false, &I::web}};
+      {"GET", "/runs", false, &I::training_runs, true},
+      {"GET", "/", false, &I::web, true},
+      {"GET", "/web/**", false, &I::web, true}};
   return kRoutes;
 }
 
@@ -145,8 +145,7 @@ int64_t Server::Implementation::begin(Exchange& exchange) const {
   if (draining && !route.open) {
     std::rethrow_exception(shutting_down());
   }
-  if (!request.query.empty() && route.handler != &Implementation::web &&
-      route.handler != &Implementation::training_runs) {
+  if (!request.query.empty() && !route.takes_query) {
     throw bad_request("",
                       fmt::format("[query] expected none, got {}; fields go into the body",
                                   request.query.substr(0, 80)),

@@ -47,6 +47,7 @@ struct Server::Implementation {
     std::string_view path;  // "*": any part, "**": all that follows
     bool open;              // needs no key
     RouteHandler handler;
+    bool takes_query = false;
 
     bool matches(std::string_view asked) const;
   };

@@ -32,6 +32,8 @@ namespace adze::kernels {
 constexpr int64_t kBlockDepth = 256;
 constexpr int64_t kBlockRows = 96;       // of a: 98 kB
 constexpr int64_t kBlockColumns = 1024;  // of b: 1 MB
+// Floats of a packed block of a, whatever the rows of a tile; see kTileStride.
+constexpr int64_t kPackedFloats = (kBlockDepth + 16) * kBlockRows;
 
 // A thread's part of c.
 struct Part {
@@ -43,7 +45,7 @@ struct Scratch {
   hwy::AlignedFreeUniquePtr<float[]> b =
       hwy::AllocateAligned<float>(static_cast<size_t>(kBlockDepth * kBlockColumns));
   hwy::AlignedFreeUniquePtr<float[]> a =
-      hwy::AllocateAligned<float>(static_cast<size_t>((kBlockDepth + 16) * kBlockRows));
+      hwy::AllocateAligned<float>(static_cast<size_t>(kPackedFloats));
 };
 
 inline Scratch& scratch() {
@@ -93,6 +95,7 @@ void pack_strips(const MatrixView& b,
 // Floats from tile to tile of a packed block of a: a line more than a tile has, else the lines that
 // one row of a goes to would share few sets of the first cache.
 constexpr int64_t kTileStride = kBlockDepth * kTileRows + 16;
+static_assert((kBlockRows + kTileRows - 1) / kTileRows * kTileStride <= kPackedFloats);
 
 // Rows of a that is stored by columns, as tiles [depth, kTileRows].
 void pack_tiles(
