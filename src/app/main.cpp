@@ -1,6 +1,8 @@
 // Parses the subcommand, maps failures to exit codes: 0 ok, 1 failed, 2 usage.
 
 #include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <string>
@@ -62,16 +64,11 @@ int run(const std::vector<std::string>& arguments) {
                       : fmt::format("[adze] unknown command {}; did you mean {}?", name, nearest));
 }
 
-}  // namespace
-
-int main(int count, char** values) {
-  // A reader that closes the pipe (adze ... | head) ends the write with an error, not the process.
-  std::signal(SIGPIPE, SIG_IGN);
+// Exit code of the command; what it throws is told in a line.
+int guarded_run(const std::vector<std::string>& arguments) {
   try {
     adze::methods::register_methods();
-    const int code = run({values + 1, values + count});
-    std::cout.flush();
-    return code;
+    return run(arguments);
   } catch (const adze::core::UsageError& failure) {
     std::cerr << "adze: " << failure.what() << '\n';
     return 2;
@@ -79,4 +76,17 @@ int main(int count, char** values) {
     std::cerr << "adze: " << failure.what() << '\n';
     return 1;
   }
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  // A reader that closes the pipe (adze ... | head) ends the write with an error, not the process.
+  std::signal(SIGPIPE, SIG_IGN);
+  const int code = guarded_run({values + 1, values + count});
+  std::cout.flush();
+  std::fflush(nullptr);
+  // All that a command made is gone by now. At exit libtorch would take its thousands of operators
+  // apart one by one, a quarter of the time of a short command.
+  std::_Exit(code);
 }
