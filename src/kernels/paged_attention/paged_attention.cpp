@@ -31,7 +31,7 @@ constexpr int64_t kChunksAhead = 2;
 // At most this many rows are split over blocks (decode); more rows are enough parallel work alone.
 constexpr int64_t kSplitRows = 4;
 
-// Buffers of a thread. m = row * group + head within the group.
+// Buffers of a thread for one tile. m = row * group + head within the group.
 struct Workspace {
   std::vector<float> query;         // [m, head_dim], scaled
   std::vector<float> coded_query;   // the same in the basis of a codec that changes keys
@@ -40,6 +40,8 @@ struct Workspace {
   std::vector<float> coded_values;  // [m, head_dim], of coded pages in their basis
   std::vector<float> spare_values;  // these brought back
   std::vector<float> values;        // [m, head_dim]
+  ValueSums sums;                   // of a block: block_values
+  ValueSums coded_sums;             // coded_values
   std::vector<RowState> block_states;
   std::vector<RowState> states;
   PageScratch scratch;
@@ -131,15 +133,14 @@ void gather_query(const Tile& tile, Workspace& workspace) {
 }
 
 // A block's sums, with the coded part of them brought back to the model's basis.
-void finish_block(const Tile& tile,
-                  const ValueSums& sums,
-                  const ValueSums& coded,
-                  std::vector<float>& spare) {
+void finish_block(const Tile& tile, Workspace& workspace) {
+  const ValueSums& sums = workspace.sums;
+  const ValueSums& coded = workspace.coded_sums;
   if (!coded.resume) {
     return;
   }
   const int64_t count = tile.m() * tile.attention.shape.head_dim;
-  float* back = sums.resume ? spare.data() : sums.values;
+  float* back = sums.resume ? workspace.spare_values.data() : sums.values;
   tile.attention.codec->values_from_basis(
       tile.sequence.side, tile.kv_head, tile.m(), coded.values, back);
   for (int64_t i = 0; sums.resume && i < count; i += kLanes) {
@@ -147,45 +148,79 @@ void finish_block(const Tile& tile,
   }
 }
 
-// Softmax and weighted values of one block of 256 tokens: block_states, block_values. `next`: what
-// this thread reads after it, null where that is not known.
-void attend_block(const Tile& tile, int64_t block, const std::byte* next, Workspace& workspace) {
-  const int64_t first_page = block * kBlockPages;
-  const int64_t first_token = block * kAttentionBlockTokens;
-  // Places of the block: tokens [skipped, tokens) are seen by some row, pages [first_place, pages)
-  // hold them.
-  const int64_t skipped = std::max<int64_t>(tile.begin - first_token, 0);
-  const int64_t tokens = std::min(kAttentionBlockTokens, tile.end() - first_token);
-  const int64_t first_place = skipped / kPageTokens;
-  const int64_t pages = (tokens + kPageTokens - 1) / kPageTokens;
-  // What is read: the pages' keys, then their values, then `next`.
-  const int64_t count = pages - first_place;
-  const auto chunk = [&](int64_t index) {
-    if (index < 2 * count) {
-      const PagePart part = index < count ? PagePart::kKey : PagePart::kValue;
-      return address_of(tile.attention,
-                        tile.source(first_page + first_place + index % count),
-                        tile.kv_head,
-                        part);
+// What one thread reads of a block of 256 tokens: some kv heads of the same rows, all heads of a
+// page in turn, so that memory is read in rising order.
+class BlockPass {
+ public:
+  BlockPass(std::span<const Tile> tiles, int64_t block)
+      : tiles_(tiles),
+        block_(block),
+        tokens_(std::min(kAttentionBlockTokens, tiles[0].end() - first_token())),
+        pages_((tokens_ + kPageTokens - 1) / kPageTokens),
+        first_place_(pages_) {
+    for (const Tile& tile : tiles) {
+      first_place_ = std::min(first_place_, skipped(tile) / kPageTokens);
     }
-    return next;
-  };
-  const HeadQueries queries{tile.m(), workspace.query.data(), workspace.coded_query.data()};
-  for (int64_t place = first_place; place < pages; ++place) {
-    score_page(tile.attention,
-               tile.source(first_page + place),
-               tile.kv_head,
-               queries,
-               chunk(place - first_place + kChunksAhead),
-               workspace.scores.data() + place * kPageTokens,
-               kAttentionBlockTokens,
-               workspace.scratch);
   }
+
+  // Places of the block: tokens [skipped, tokens) are seen by some row of the tile, pages
+  // [first_place, pages) hold them.
+  int64_t tokens() const { return tokens_; }
+  int64_t first_token() const { return block_ * kAttentionBlockTokens; }
+  int64_t skipped(const Tile& tile) const {
+    return std::max<int64_t>(tile.begin - first_token(), 0);
+  }
+  PageSource source(const Tile& tile, int64_t place) const {
+    return tile.source(block_ * kBlockPages + place);
+  }
+
+  // Calls body(tile's index, place, what is read kChunksAhead parts later) for all parts of one
+  // kind. `next`: what this thread reads after the block, null where that is not known.
+  template <class Body>
+  void for_parts(PagePart part, const std::byte* next, Body&& body) const {
+    const auto heads = static_cast<int64_t>(tiles_.size());
+    int64_t index = part == PagePart::kKey ? 0 : (pages_ - first_place_) * heads;
+    for (int64_t place = first_place_; place < pages_; ++place) {
+      for (int64_t head = 0; head < heads; ++head, ++index) {
+        if (place >= skipped(tiles_[static_cast<size_t>(head)]) / kPageTokens) {
+          body(static_cast<size_t>(head), place, chunk(index + kChunksAhead, next));
+        }
+      }
+    }
+  }
+
+  // The first thing it reads.
+  const std::byte* first_chunk() const { return chunk(0, nullptr); }
+
+ private:
+  // Of what is read: the keys of all pages, then their values, then `next`.
+  const std::byte* chunk(int64_t index, const std::byte* next) const {
+    const auto heads = static_cast<int64_t>(tiles_.size());
+    const int64_t count = (pages_ - first_place_) * heads;
+    if (index >= 2 * count) {
+      return next;
+    }
+    const Tile& tile = tiles_[static_cast<size_t>(index % heads)];
+    return address_of(tile.attention,
+                      source(tile, first_place_ + index % count / heads),
+                      tile.kv_head,
+                      index < count ? PagePart::kKey : PagePart::kValue);
+  }
+
+  std::span<const Tile> tiles_;
+  int64_t block_;
+  int64_t tokens_;
+  int64_t pages_;
+  int64_t first_place_;
+};
+
+// Weights of a block's scores, by rows.
+void weigh_block(const BlockPass& pass, const Tile& tile, Workspace& workspace) {
   const float softcap = tile.attention.shape.softcap;
+  const int64_t begin = pass.skipped(tile) / kPageTokens * kPageTokens;
+  const int64_t end = (pass.tokens() + kPageTokens - 1) / kPageTokens * kPageTokens;
   for (int64_t m = 0; m < tile.m(); ++m) {
     float* scores = workspace.scores.data() + m * kAttentionBlockTokens;
-    const int64_t begin = first_place * kPageTokens;
-    const int64_t end = pages * kPageTokens;
     if (softcap != 0) {
       cap_softly(scores + begin, end - begin, softcap);
     }
@@ -194,29 +229,56 @@ void attend_block(const Tile& tile, int64_t block, const std::byte* next, Worksp
         weigh_scores(scores,
                      begin,
                      end,
-                     std::max(tile.begin_of(row) - first_token, begin),
-                     std::min(tile.end_of(row) - first_token, tokens));
+                     std::max(tile.begin_of(row) - pass.first_token(), begin),
+                     std::min(tile.end_of(row) - pass.first_token(), pass.tokens()));
   }
-  ValueSums sums{workspace.block_values.data(), false};
-  ValueSums coded{workspace.coded_values.data(), false};
-  for (int64_t place = first_place; place < pages; ++place) {
+}
+
+// Softmax and weighted values of one block, a workspace a tile: block_states, block_values.
+void attend_block(std::span<const Tile> tiles,
+                  int64_t block,
+                  const std::byte* next,
+                  std::span<Workspace> workspaces) {
+  const BlockPass pass(tiles, block);
+  pass.for_parts(PagePart::kKey, next, [&](size_t head, int64_t place, const std::byte* ahead) {
+    const Tile& tile = tiles[head];
+    Workspace& workspace = workspaces[head];
+    score_page(tile.attention,
+               pass.source(tile, place),
+               tile.kv_head,
+               {tile.m(), workspace.query.data(), workspace.coded_query.data()},
+               ahead,
+               workspace.scores.data() + place * kPageTokens,
+               kAttentionBlockTokens,
+               workspace.scratch);
+  });
+  for (size_t head = 0; head < tiles.size(); ++head) {
+    weigh_block(pass, tiles[head], workspaces[head]);
+    workspaces[head].sums = {workspaces[head].block_values.data(), false};
+    workspaces[head].coded_sums = {workspaces[head].coded_values.data(), false};
+  }
+  pass.for_parts(PagePart::kValue, next, [&](size_t head, int64_t place, const std::byte* ahead) {
+    const Tile& tile = tiles[head];
+    Workspace& workspace = workspaces[head];
     // Places outside [skipped, tokens) hold whatever the page held before: never multiplied, not
     // even by zero.
     const int64_t page_token = place * kPageTokens;
     weigh_page(tile.attention,
-               tile.source(first_page + place),
+               pass.source(tile, place),
                tile.kv_head,
                tile.m(),
                workspace.scores.data() + page_token,
                kAttentionBlockTokens,
-               std::max<int64_t>(skipped - page_token, 0),
-               std::min(kPageTokens, tokens - page_token),
-               chunk(count + place - first_place + kChunksAhead),
-               sums,
-               coded,
+               std::max<int64_t>(pass.skipped(tile) - page_token, 0),
+               std::min(kPageTokens, pass.tokens() - page_token),
+               ahead,
+               workspace.sums,
+               workspace.coded_sums,
                workspace.scratch);
+  });
+  for (size_t head = 0; head < tiles.size(); ++head) {
+    finish_block(tiles[head], workspaces[head]);
   }
-  finish_block(tile, sums, coded, workspace.spare_values);
 }
 
 void store_output(const Tile& tile, const RowState* states, const float* values) {
@@ -249,7 +311,7 @@ void attend_tile(const Tile& tile, Workspace& workspace) {
   workspace.prepare(tile.m(), head_dim);
   gather_query(tile, workspace);
   for (int64_t block = first_block(tile); block < end_block(tile); ++block) {
-    attend_block(tile, block, nullptr, workspace);
+    attend_block({&tile, 1}, block, nullptr, {&workspace, 1});
     for (int64_t m = 0; m < tile.m(); ++m) {
       merge(workspace.states[static_cast<size_t>(m)],
             workspace.values.data() + m * head_dim,
@@ -261,42 +323,55 @@ void attend_tile(const Tile& tile, Workspace& workspace) {
   store_output(tile, workspace.states.data(), workspace.values.data());
 }
 
-// One block of a tile that is split over threads; its partial result waits in `partials`.
+// One block of neighbouring tiles, kv heads of the same rows, that are split over threads; their
+// partial results wait in `partials`.
 struct SplitItem {
-  int64_t tile;
+  int64_t first_tile;
+  int64_t tiles;
   int64_t block;
-  int64_t state_offset;  // into SplitPartials
 };
 
+// Results of a tile's blocks begin at its state offset.
 struct SplitPartials {
-  std::vector<RowState> states;  // [item, m]
-  std::vector<float> values;     // [item, m, head_dim]
+  std::vector<int64_t> offsets;  // [tile]
+  std::vector<RowState> states;  // [tile, block, m]
+  std::vector<float> values;     // [tile, block, m, head_dim]
 };
 
-void run_split_item(const Tile& tile,
+void run_split_item(std::span<const Tile> split,
                     const SplitItem& item,
                     const std::byte* next,
-                    Workspace& workspace,
+                    std::vector<Workspace>& workspaces,
                     SplitPartials& partials) {
-  const int64_t head_dim = tile.attention.shape.head_dim;
-  workspace.prepare(tile.m(), head_dim);
-  gather_query(tile, workspace);
-  attend_block(tile, item.block, next, workspace);
-  std::copy_n(workspace.block_states.data(), tile.m(), partials.states.data() + item.state_offset);
-  std::copy_n(workspace.block_values.data(),
-              tile.m() * head_dim,
-              partials.values.data() + item.state_offset * head_dim);
+  const auto first = static_cast<size_t>(item.first_tile);
+  const std::span<const Tile> tiles = split.subspan(first, static_cast<size_t>(item.tiles));
+  const int64_t head_dim = tiles[0].attention.shape.head_dim;
+  workspaces.resize(std::max(workspaces.size(), tiles.size()));
+  for (size_t head = 0; head < tiles.size(); ++head) {
+    workspaces[head].prepare(tiles[head].m(), head_dim);
+    gather_query(tiles[head], workspaces[head]);
+  }
+  attend_block(tiles, item.block, next, {workspaces.data(), tiles.size()});
+  for (size_t head = 0; head < tiles.size(); ++head) {
+    const int64_t m = tiles[head].m();
+    const int64_t place =
+        partials.offsets[first + head] + (item.block - first_block(tiles[head])) * m;
+    std::copy_n(workspaces[head].block_states.data(), m, partials.states.data() + place);
+    std::copy_n(workspaces[head].block_values.data(),
+                m * head_dim,
+                partials.values.data() + place * head_dim);
+  }
 }
 
 void merge_split_tile(const Tile& tile,
-                      int64_t state_offset,
+                      int64_t offset,
                       Workspace& workspace,
                       const SplitPartials& partials) {
   const int64_t head_dim = tile.attention.shape.head_dim;
   workspace.prepare(tile.m(), head_dim);
   for (int64_t block = 0; block < block_count(tile); ++block) {
     for (int64_t m = 0; m < tile.m(); ++m) {
-      const int64_t place = state_offset + block * tile.m() + m;
+      const int64_t place = offset + block * tile.m() + m;
       merge(workspace.states[static_cast<size_t>(m)],
             workspace.values.data() + m * head_dim,
             partials.states[static_cast<size_t>(place)],
@@ -308,9 +383,43 @@ void merge_split_tile(const Tile& tile,
 }
 
 // Of the thread that calls: a name of another function's would be the caller's, or never made.
-Workspace& own_workspace() {
-  static thread_local Workspace workspace;
-  return workspace;
+std::vector<Workspace>& own_workspaces() {
+  static thread_local std::vector<Workspace> workspaces(1);
+  return workspaces;
+}
+
+// Items of tiles that are split: all heads of the same rows where there are blocks enough for all
+// threads and the heads see the same blocks, else each head alone. Bits depend on neither.
+void plan_split(std::span<const Tile> split,
+                int64_t kv_heads,
+                std::vector<SplitItem>& items,
+                SplitPartials& partials) {
+  constexpr int64_t kItemsPerThread = 4;
+  int64_t blocks = 0;
+  int64_t states = 0;
+  partials.offsets.clear();
+  for (const Tile& tile : split) {
+    partials.offsets.push_back(states);
+    states += block_count(tile) * tile.m();
+    blocks += block_count(tile);
+  }
+  const bool together = blocks >= kv_heads * kItemsPerThread * core::num_threads();
+  for (int64_t first = 0; first < static_cast<int64_t>(split.size()); first += kv_heads) {
+    const auto tiles = split.subspan(static_cast<size_t>(first), static_cast<size_t>(kv_heads));
+    const bool alike = std::all_of(tiles.begin(), tiles.end(), [&](const Tile& tile) {
+      return first_block(tile) == first_block(tiles[0]);
+    });
+    const int64_t heads = together && alike ? kv_heads : 1;
+    for (int64_t head = 0; head < kv_heads; head += heads) {
+      const Tile& tile = tiles[static_cast<size_t>(head)];
+      for (int64_t block = first_block(tile); block < end_block(tile); ++block) {
+        items.push_back({first + head, heads, block});
+      }
+    }
+  }
+  partials.states.resize(static_cast<size_t>(states));
+  partials.values.resize(
+      static_cast<size_t>(split.empty() ? 0 : states * split[0].attention.shape.head_dim));
 }
 
 void attend(const PagedAttention& attention, std::span<const AttentionSequence> sequences) {
@@ -321,7 +430,6 @@ void attend(const PagedAttention& attention, std::span<const AttentionSequence> 
   whole.clear();
   split.clear();
   items.clear();
-  int64_t states = 0;
   for (const AttentionSequence& sequence : sequences) {
     for (int64_t first = 0; first < sequence.rows;) {
       // A tile never crosses a page's end: its rows share one own page.
@@ -330,21 +438,12 @@ void attend(const PagedAttention& attention, std::span<const AttentionSequence> 
       for (int64_t kv_head = 0; kv_head < attention.shape.kv_heads; ++kv_head) {
         Tile tile{attention, sequence, kv_head, first, count, 0};
         tile.begin = lowest_begin(tile);
-        if (sequence.rows > kSplitRows) {
-          whole.push_back(tile);
-          continue;
-        }
-        for (int64_t block = first_block(tile); block < end_block(tile); ++block) {
-          items.push_back({static_cast<int64_t>(split.size()), block, states});
-          states += tile.m();
-        }
-        split.push_back(tile);
+        (sequence.rows > kSplitRows ? whole : split).push_back(tile);
       }
       first += count;
     }
   }
-  partials.states.resize(static_cast<size_t>(states));
-  partials.values.resize(static_cast<size_t>(states * attention.shape.head_dim));
+  plan_split(split, attention.shape.kv_heads, items, partials);
   // Later tiles see more tokens; starting with them leaves no long one for the end.
   // The captured references reach this thread's buffers: thread_local names would not.
   const auto& whole_tiles = whole;
@@ -358,26 +457,21 @@ void attend(const PagedAttention& attention, std::span<const AttentionSequence> 
   const int64_t grain =
       num_whole > 0 ? 1 : std::max<int64_t>(1, num_items / (core::num_threads() * kPartsPerThread));
   core::parallel_items(num_whole + num_items, grain, [&](int64_t item) {
-    Workspace& workspace = own_workspace();
     if (item < num_whole) {
-      attend_tile(whole_tiles[static_cast<size_t>(num_whole - 1 - item)], workspace);
+      attend_tile(whole_tiles[static_cast<size_t>(num_whole - 1 - item)], own_workspaces()[0]);
       return;
     }
     const SplitItem& part = split_items[static_cast<size_t>(item - num_whole)];
     const std::byte* next = nullptr;
     if (item + 1 < num_whole + num_items) {
       const SplitItem& following = split_items[static_cast<size_t>(item + 1 - num_whole)];
-      const Tile& tile = split_tiles[static_cast<size_t>(following.tile)];
-      const int64_t page = std::max(following.block * kBlockPages, tile.begin / kPageTokens);
-      next = address_of(attention, tile.source(page), tile.kv_head, PagePart::kKey);
+      const Tile& tile = split_tiles[static_cast<size_t>(following.first_tile)];
+      next = BlockPass({&tile, 1}, following.block).first_chunk();
     }
-    run_split_item(
-        split_tiles[static_cast<size_t>(part.tile)], part, next, workspace, split_partials);
+    run_split_item(split_tiles, part, next, own_workspaces(), split_partials);
   });
-  int64_t offset = 0;
-  for (const Tile& tile : split) {
-    merge_split_tile(tile, offset, own_workspace(), partials);
-    offset += block_count(tile) * tile.m();
+  for (size_t tile = 0; tile < split.size(); ++tile) {
+    merge_split_tile(split[tile], partials.offsets[tile], own_workspaces()[0], partials);
   }
 }
 

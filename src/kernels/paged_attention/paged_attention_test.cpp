@@ -211,7 +211,8 @@ OptionsCase random_case(core::Rng& rng) {
                                    make_shape(1, 1, 16)};
   AttentionShape shape = shapes[below(7)];
   shape.softcap = below(2) == 0 ? 0.0F : (below(2) == 0 ? 2.0F : 50.0F);
-  const int64_t tokens = 1 + below(below(2) == 0 ? 60 : 620);
+  const int64_t lengths[] = {60, 620, 2100};  // the last: all heads of a block go together
+  const int64_t tokens = 1 + below(lengths[below(3)]);
   const int64_t rows = 1 + below(std::min<int64_t>(tokens, 45));
   const auto seed = static_cast<uint64_t>(below(1000));
   const PageType sealed_type = kPageTypes[below(4)];
