@@ -44,13 +44,51 @@ HWY_INLINE void with_bits(int64_t bits, Body&& body) {
   }
 }
 
+// Where the codes of a line lie in the words of its vectors, by places. A code is not moved to bit
+// 0 but masked where it is: as a number it comes out times a power of two, which sums take along
+// exactly and lose in the end. That spares a shift or two for each vector of codes.
+template <int kBits>
+struct LinePlaces {
+  static constexpr bool kShifts = kBits == 8;  // its last code would be the sign of its word
+  static constexpr bool kScales = HWY_MAX_BYTES >= 32 && !kShifts;
+  static constexpr int first_bit(int place) {
+    const bool odd_lane = place % 2 == 1;
+    return place / 8 * kBits + (kBits != 1 && kBits % 2 == 1 && odd_lane ? 4 : 0);
+  }
+  template <class Element, class Function>
+  static constexpr std::array<Element, kLineCodes> by_place(Function&& function) {
+    std::array<Element, kLineCodes> result{};
+    for (int place = 0; place < kLineCodes; ++place) {
+      result[static_cast<size_t>(place)] = function(first_bit(place));
+    }
+    return result;
+  }
+
+  alignas(64) std::array<uint32_t, kLineCodes> mask = by_place<uint32_t>([](int bit) {
+    return ((1U << kBits) - 1) << (kShifts ? 0 : bit);
+  });
+  alignas(64) std::array<uint32_t, kLineCodes> shift = by_place<uint32_t>([](int bit) {
+    return static_cast<uint32_t>(bit);
+  });
+  alignas(64) std::array<float, kLineCodes> power = by_place<float>([](int bit) {
+    return static_cast<float>(1U << bit);
+  });
+  alignas(64) std::array<float, kLineCodes> inverse = by_place<float>([](int bit) {
+    return 1 / static_cast<float>(1U << bit);
+  });
+};
+template <int kBits>
+inline constexpr LinePlaces<kBits> kLinePlaces;
+
 #if HWY_MAX_BYTES >= 32
 
 using EightWords = hn::CappedTag<uint32_t, 8>;
+using Words = hn::RebindToUnsigned<Floats>;
 
-// The 4 * kBits bits of each lane, above them whatever follows.
+// The 4 * kBits bits of each of eight lanes, above them whatever follows; of odd widths from 3 on
+// every second lane begins four bits later.
 template <int kBits>
-HWY_INLINE hn::Vec<EightWords> line_words(const std::byte* line) {
+HWY_INLINE hn::Vec<EightWords> eight_words(const std::byte* line) {
   const EightWords words;
   const auto* bytes = reinterpret_cast<const uint8_t*>(line);
   if constexpr (kBits == 8) {
@@ -68,7 +106,7 @@ HWY_INLINE hn::Vec<EightWords> line_words(const std::byte* line) {
     return hn::Shr(hn::Set(words, all), hn::Load(words, hidden(kShifts)));
   } else {
     // Lanes 0 .. 3 are in the first 2 * kBits bytes, 4 .. 7 in the others; a shuffle brings each
-    // lane its bytes, and of an odd width every second lane begins in the middle of one.
+    // lane its bytes.
     const hn::Repartition<uint8_t, EightWords> d;
     const hn::Half<decltype(d)> half;
     constexpr int kSkip = kBits == 3 ? 0 : 4 * kBits - 16;  // never reads before the line
@@ -78,63 +116,40 @@ HWY_INLINE hn::Vec<EightWords> line_words(const std::byte* line) {
     } else {
       source = hn::Combine(d, hn::LoadU(half, bytes + kSkip), hn::LoadU(half, bytes));
     }
-    alignas(32) static constexpr auto kPlaces = [] {
-      std::array<uint8_t, 32> places{};
+    alignas(32) static constexpr auto kSources = [] {
+      std::array<uint8_t, 32> sources{};
       for (int i = 0; i < 8; ++i) {
         for (int byte = 0; byte < 4; ++byte) {
           const int first = 4 * kBits * i / 8 - (i < 4 ? 0 : kSkip);
-          places[static_cast<size_t>(4 * i + byte)] =
+          sources[static_cast<size_t>(4 * i + byte)] =
               static_cast<uint8_t>(byte < 3 ? first + byte : 0x80);
         }
       }
-      return places;
+      return sources;
     }();
-    const auto gathered = hn::TableLookupBytes(source, hn::Load(d, hidden(kPlaces.data())));
-    if constexpr (kBits % 2 == 0) {
-      return hn::BitCast(words, gathered);
-    } else {
-      alignas(32) static constexpr uint32_t kShifts[8] = {0, 4, 0, 4, 0, 4, 0, 4};
-      return hn::Shr(hn::BitCast(words, gathered), hn::Load(words, hidden(kShifts)));
-    }
+    return hn::BitCast(words, hn::TableLookupBytes(source, hn::Load(d, hidden(kSources.data()))));
   }
 }
 
-// Half of a line's codes: its first vectors, or the others.
+template <int kBits>
+HWY_INLINE hn::Vec<Words> line_words(const std::byte* line) {
+  const auto eight = eight_words<kBits>(line);
 #if HWY_MAX_BYTES == 64
-
-template <int kBits, bool second>
-HWY_INLINE void half_line(const hn::Vec<EightWords> words, Vector (&codes)[kHalfLine]) {
-  const hn::RebindToUnsigned<Floats> wide;
-  alignas(64) static constexpr auto kShifts = [] {
-    std::array<uint32_t, 16> shifts{};
-    for (size_t lane = 0; lane < 16; ++lane) {
-      shifts[lane] = static_cast<uint32_t>(((second ? 2 : 0) + lane / 8) * kBits);
-    }
-    return shifts;
-  }();
-  const auto both = hn::Combine(wide, words, words);
-  const auto code =
-      hn::And(hn::Shr(both, hn::Load(wide, kShifts.data())), hn::Set(wide, (1U << kBits) - 1));
-  codes[0] = hn::ConvertTo(kFloats, hn::BitCast(hn::RebindToSigned<Floats>(), code));
+  return hn::Combine(Words(), eight, eight);
+#else
+  return eight;
+#endif
 }
 
-#else
-
-// Bits [kShift, kShift + kBits) of each word, by two shifts: a mask would take a register.
-template <int kBits, int kShift>
-HWY_INLINE Vector bits_as_float(const hn::Vec<EightWords> words) {
-  const auto code = hn::ShiftRight<32 - kBits>(hn::ShiftLeft<32 - kBits - kShift>(words));
+// Vector `v` of a line's codes, times the power of its places.
+template <int kBits>
+HWY_INLINE Vector line_codes(hn::Vec<Words> words, int v, const LinePlaces<kBits>* places) {
+  if constexpr (LinePlaces<kBits>::kShifts) {
+    words = hn::Shr(words, hn::Load(Words(), places->shift.data() + v * kLanes));
+  }
+  const auto code = hn::And(words, hn::Load(Words(), places->mask.data() + v * kLanes));
   return hn::ConvertTo(kFloats, hn::BitCast(hn::RebindToSigned<Floats>(), code));
 }
-
-template <int kBits, bool second>
-HWY_INLINE void half_line(const hn::Vec<EightWords> words, Vector (&codes)[kHalfLine]) {
-  constexpr int kFirst = second ? 2 : 0;
-  codes[0] = bits_as_float<kBits, kFirst * kBits>(words);
-  codes[1] = bits_as_float<kBits, (kFirst + 1) * kBits>(words);
-}
-
-#endif
 
 #else  // vectors of fewer lanes: correct, slow
 
@@ -146,11 +161,11 @@ HWY_INLINE std::array<float, kLineCodes> line_words(const std::byte* line) {
   std::copy_n(codes, kLineCodes, words.begin());
   return words;
 }
-template <int kBits, bool second>
-HWY_INLINE void half_line(const std::array<float, kLineCodes>& words, Vector (&codes)[kHalfLine]) {
-  for (int v = 0; v < kHalfLine; ++v) {
-    codes[v] = hn::LoadU(kFloats, words.data() + ((second ? kHalfLine : 0) + v) * kLanes);
-  }
+template <int kBits>
+HWY_INLINE Vector line_codes(const std::array<float, kLineCodes>& words,
+                             int v,
+                             const LinePlaces<kBits>* /*places*/) {
+  return hn::LoadU(kFloats, words.data() + v * kLanes);
 }
 
 #endif
@@ -158,15 +173,14 @@ HWY_INLINE void half_line(const std::array<float, kLineCodes>& words, Vector (&c
 // Calls body(first place, codes) for the vectors of a line.
 template <int kBits, class Body>
 HWY_INLINE void for_line(const std::byte* line, Body&& body) {
+  const LinePlaces<kBits>* places = &kLinePlaces<kBits>;
   const auto words = line_words<kBits>(line);
-  Vector codes[kHalfLine];
-  half_line<kBits, false>(words, codes);
-  for (int v = 0; v < kHalfLine; ++v) {
-    body(v * kLanes, codes[v]);
-  }
-  half_line<kBits, true>(words, codes);
-  for (int v = 0; v < kHalfLine; ++v) {
-    body((kHalfLine + v) * kLanes, codes[v]);
+  for (int v = 0; v < kLineVectors; ++v) {
+    Vector codes = line_codes(words, v, places);
+    if constexpr (LinePlaces<kBits>::kScales) {
+      codes = hn::Mul(codes, hn::Load(kFloats, places->inverse.data() + v * kLanes));
+    }
+    body(v * kLanes, codes);
   }
 }
 
@@ -179,34 +193,46 @@ HWY_INLINE void multiply_run(const std::byte* HWY_RESTRICT lines,
                              bool resume,
                              float* HWY_RESTRICT sums,
                              int64_t sums_stride) {
+  const auto scaled = [](const Vector sum, const auto& scales, int v) HWY_ATTR {
+    return LinePlaces<kBits>::kScales ? hn::Mul(sum, hn::Load(kFloats, scales.data() + v * kLanes))
+                                      : sum;
+  };
   Vector totals[kRows][kLineVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kLineVectors; ++v) {
-      totals[r][v] =
-          resume ? hn::LoadU(kFloats, sums + r * sums_stride + v * kLanes) : hn::Zero(kFloats);
+      totals[r][v] = resume ? scaled(hn::LoadU(kFloats, sums + r * sums_stride + v * kLanes),
+                                     kLinePlaces<kBits>.power,
+                                     v)
+                            : hn::Zero(kFloats);
     }
   }
   // Three rows' sums take 12 of AVX2's 16 registers. The codes of half a line, its words and one
   // factor are all that fits beside them; so the second half loads its factors again.
-  const auto add = [&](auto second, const auto& words, const float* factors) HWY_ATTR {
-    constexpr int kFirst = second.value ? kHalfLine : 0;
-    Vector codes[kHalfLine];
-    half_line<kBits, second.value>(words, codes);
-    for (int r = 0; r < kRows; ++r) {
-      const Vector factor = hn::Set(kFloats, factors[r * a_stride]);
-      for (int v = 0; v < kHalfLine; ++v) {
-        totals[r][kFirst + v] = hn::MulAdd(factor, codes[v], totals[r][kFirst + v]);
-      }
-    }
-  };
+  const auto add =
+      [&](auto second, const auto& words, const float* factors, const auto* places) HWY_ATTR {
+        constexpr int kFirst = second.value ? kHalfLine : 0;
+        Vector codes[kHalfLine];
+        for (int v = 0; v < kHalfLine; ++v) {
+          codes[v] = line_codes(words, kFirst + v, places);
+        }
+        for (int r = 0; r < kRows; ++r) {
+          const Vector factor = hn::Set(kFloats, factors[r * a_stride]);
+          for (int v = 0; v < kHalfLine; ++v) {
+            totals[r][kFirst + v] = hn::MulAdd(factor, codes[v], totals[r][kFirst + v]);
+          }
+        }
+      };
   for (int64_t line = 0; line < count; ++line) {
     const auto words = line_words<kBits>(lines + line * line_bytes(kBits));
-    add(std::false_type(), words, a + line);
-    add(std::true_type(), words, hidden(a + line));
+    const auto* places = hidden(&kLinePlaces<kBits>);
+    add(std::false_type(), words, a + line, places);
+    add(std::true_type(), words, hidden(a + line), places);
   }
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kLineVectors; ++v) {
-      hn::StoreU(totals[r][v], kFloats, sums + r * sums_stride + v * kLanes);
+      hn::StoreU(scaled(totals[r][v], kLinePlaces<kBits>.inverse, v),
+                 kFloats,
+                 sums + r * sums_stride + v * kLanes);
     }
   }
 }
