@@ -2,6 +2,7 @@
 // specifications: codecs with and without a basis of their own.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -13,6 +14,7 @@
 #include "core/rng.h"
 #include "kernels/kv_codec/code_lines.h"
 #include "kernels/kv_codec/grouped_codec.h"
+#include "kernels/kv_codec/hadamard.h"
 #include "kernels/kv_codec/line_codec.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "kernels/simd.h"
@@ -495,6 +497,27 @@ TEST_P(CodedAttentionTest, BitsOfARowDependOnNothingElse) {
         }
       }
     }
+  }
+}
+
+// y_i = sum_j (-1)^popcount(i & j) x_j / sqrt(n), in blocks of the power of two n within width.
+TEST_P(CodedAttentionTest, HadamardIsItsClosedForm) {
+  for (const auto& [width, size] : {std::pair(16, 16), {64, 64}, {48, 16}, {96, 32}, {256, 256}}) {
+    const auto numbers = random_numbers(3 * width, 5);
+    auto turned = numbers;
+    hadamard(3, width, turned.data());
+    for (int64_t place = 0; place < 3 * width; ++place) {
+      const auto block = numbers.begin() + place / size * size;
+      double expected = 0;
+      for (int64_t j = 0; j < size; ++j) {
+        const bool odd = std::popcount(static_cast<uint64_t>(place % size & j)) % 2 == 1;
+        expected += static_cast<double>(odd ? -block[j] : block[j]);
+      }
+      ASSERT_NEAR(turned[static_cast<size_t>(place)], expected / std::sqrt(size), 1e-5) << place;
+    }
+    auto reference = numbers;
+    hadamard_reference(3, width, reference.data());
+    EXPECT_EQ(turned, reference);
   }
 }
 

@@ -12,6 +12,7 @@
 
 #include "core/check.h"
 #include "core/float16.h"
+#include "kernels/kv_codec/hadamard.h"
 #include "kernels/kv_codec/line_codec.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "methods/decoquant/decoquant.h"
@@ -79,28 +80,6 @@ uint8_t byte_of_scale(double wanted, bool at_least) {
   const double code =
       (exponent + 7) * 16 + (at_least ? std::ceil(sixteenths) : std::nearbyint(sixteenths));
   return code > 0 ? static_cast<uint8_t>(std::min(code, 255.0)) : uint8_t{0};  // NaN: 0
-}
-
-// The orthonormal Hadamard matrix of the largest power of two that divides head_dim, block by
-// block; its own inverse.
-void hadamard(float* row, int64_t head_dim) {
-  const int64_t size = head_dim & -head_dim;
-  const float scale = 1 / std::sqrt(static_cast<float>(size));
-  for (int64_t block = 0; block < head_dim; block += size) {
-    float* x = row + block;
-    for (int64_t half = 1; half < size; half *= 2) {
-      for (int64_t first = 0; first < size; first += 2 * half) {
-        for (int64_t i = first; i < first + half; ++i) {
-          const float sum = x[i] + x[i + half];
-          x[i + half] = x[i] - x[i + half];
-          x[i] = sum;
-        }
-      }
-    }
-    for (int64_t i = 0; i < size; ++i) {
-      x[i] *= scale;
-    }
-  }
 }
 
 // Square root of the mean variance within groups of 32 tokens, tokens 32 .. : [tokens, head_dim].
@@ -242,9 +221,7 @@ class PlusCodec : public kernels::LineCodec {
       make_key_side(keys, shared);
       std::vector<float> values(value + head * count * head_dim_,
                                 value + (head + 1) * count * head_dim_);
-      for (int64_t token = 0; token < count; ++token) {
-        hadamard(values.data() + token * head_dim_, head_dim_);
-      }
+      kernels::hadamard(count, head_dim_, values.data());
       const std::vector<float> spread = spreads(values, head_dim_);
       // [10 §2.8 step 2] DEVIATION: a mean of values alone (README.md).
       for (int64_t dim = 0; dim < head_dim_; ++dim) {
@@ -268,9 +245,7 @@ class PlusCodec : public kernels::LineCodec {
     for (int64_t head = 0; head < kv_heads_; ++head) {
       const HeadSide shared(side, head_dim_, head);
       std::vector<float> values(value + head * tile, value + (head + 1) * tile);
-      for (int64_t token = 0; token < kPageTokens; ++token) {
-        hadamard(values.data() + token * head_dim_, head_dim_);
-      }
+      kernels::hadamard(kPageTokens, head_dim_, values.data());
       std::vector<float> keys(key + head * tile, key + (head + 1) * tile);
       if (number == 0) {  // [10 §2.8 step 1]; what they leave does not widen anyone's range
         for (int64_t i = 0; i < kSinks * head_dim_; ++i) {
@@ -350,9 +325,7 @@ class PlusCodec : public kernels::LineCodec {
                          const float* sums,
                          float* result) const override {
     std::copy_n(sums, rows * head_dim_, result);
-    for (int64_t row = 0; row < rows; ++row) {
-      hadamard(result + row * head_dim_, head_dim_);
-    }
+    kernels::hadamard(rows, head_dim_, result);
   }
 
  protected:
