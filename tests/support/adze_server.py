@@ -10,7 +10,6 @@ import json
 import pathlib
 import re
 import select
-import select
 import shutil
 import signal
 import socket
