@@ -43,7 +43,7 @@ DECOMPOSITION = {"concat": "concat:length=8192", "concat, masked": "concat:lengt
                  "uniform": BUCKETS + "curriculum=uniform", "grow-linear": BUCKETS + "curriculum=grow-linear,cycles=4",
                  "grow-p2": BUCKETS + "curriculum=grow-p2,cycles=4"}
 OPTIMIZERS = {"adamw": ["adamw"], "fadam": [f"fadam:weight-decay={decay}" for decay in (0, 0.001)]}
-RATES = (0.002, 0.004, 0.008, 0.016, 0.032)
+RATES = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 # Keys and values of six layers: heads, kv heads, layers that share them.
 SHARING = {"MHA": (2, 2, 1), "MQA": (2, 1, 1), "MHA-CLA2": (2, 2, 2), "MQA, heads of 16": (4, 1, 1), "MQA-CLA2": (2, 1, 2),
            "MQA-CLA3": (2, 1, 3)}

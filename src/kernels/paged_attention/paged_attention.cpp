@@ -26,8 +26,8 @@ namespace adze::kernels::HWY_NAMESPACE {
 namespace {
 
 constexpr int64_t kBlockPages = kAttentionBlockTokens / kPageTokens;
-// How far ahead of its use a page's part is fetched.
-constexpr int64_t kChunksAhead = 2;
+// How far ahead of its use one head's part of a page is fetched.
+constexpr int64_t kPartsAhead = 2;
 // At most this many rows are split over blocks (decode); more rows are enough parallel work alone.
 constexpr int64_t kSplitRows = 4;
 
@@ -174,37 +174,50 @@ class BlockPass {
     return tile.source(block_ * kBlockPages + place);
   }
 
-  // Calls body(tile's index, place, what is read kChunksAhead parts later) for all parts of one
+  // Calls body(tile's index, place, what is read kPartsAhead parts later) for all parts of one
   // kind. `next`: what this thread reads after the block, null where that is not known.
   template <class Body>
   void for_parts(PagePart part, const std::byte* next, Body&& body) const {
-    const auto heads = static_cast<int64_t>(tiles_.size());
-    int64_t index = part == PagePart::kKey ? 0 : (pages_ - first_place_) * heads;
+    Reading ahead{part == PagePart::kKey ? 0 : 1, first_place_, 0};
+    for (int64_t i = 0; i < kPartsAhead; ++i) {
+      advance(ahead);
+    }
     for (int64_t place = first_place_; place < pages_; ++place) {
-      for (int64_t head = 0; head < heads; ++head, ++index) {
-        if (place >= skipped(tiles_[static_cast<size_t>(head)]) / kPageTokens) {
-          body(static_cast<size_t>(head), place, chunk(index + kChunksAhead, next));
+      for (size_t head = 0; head < tiles_.size(); ++head) {
+        if (place >= skipped(tiles_[head]) / kPageTokens) {
+          body(head, place, ahead.pass == 2 ? next : address(ahead));
         }
+        advance(ahead);
       }
     }
   }
 
   // The first thing it reads.
-  const std::byte* first_chunk() const { return chunk(0, nullptr); }
+  const std::byte* first_part() const { return address({0, first_place_, 0}); }
 
  private:
-  // Of what is read: the keys of all pages, then their values, then `next`.
-  const std::byte* chunk(int64_t index, const std::byte* next) const {
-    const auto heads = static_cast<int64_t>(tiles_.size());
-    const int64_t count = (pages_ - first_place_) * heads;
-    if (index >= 2 * count) {
-      return next;
+  // What is read: pass 0 the keys of all pages, pass 1 their values, then what comes after the
+  // block.
+  struct Reading {
+    int64_t pass;
+    int64_t place;
+    size_t head;
+  };
+  void advance(Reading& at) const {
+    if (++at.head == tiles_.size()) {
+      at.head = 0;
+      if (++at.place == pages_) {
+        at.place = first_place_;
+        at.pass = std::min<int64_t>(at.pass + 1, 2);
+      }
     }
-    const Tile& tile = tiles_[static_cast<size_t>(index % heads)];
+  }
+  const std::byte* address(const Reading& at) const {
+    const Tile& tile = tiles_[at.head];
     return address_of(tile.attention,
-                      source(tile, first_place_ + index % count / heads),
+                      source(tile, at.place),
                       tile.kv_head,
-                      index < count ? PagePart::kKey : PagePart::kValue);
+                      at.pass == 0 ? PagePart::kKey : PagePart::kValue);
   }
 
   std::span<const Tile> tiles_;
@@ -466,7 +479,7 @@ void attend(const PagedAttention& attention, std::span<const AttentionSequence> 
     if (item + 1 < num_whole + num_items) {
       const SplitItem& following = split_items[static_cast<size_t>(item + 1 - num_whole)];
       const Tile& tile = split_tiles[static_cast<size_t>(following.first_tile)];
-      next = BlockPass({&tile, 1}, following.block).first_chunk();
+      next = BlockPass({&tile, 1}, following.block).first_part();
     }
     run_split_item(split_tiles, part, next, own_workspaces(), split_partials);
   });
