@@ -29,7 +29,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ADZE = ROOT / "build" / "adze"
+ADZE = os.environ.get("ADZE", ROOT / "build/adze")
 PIECES = ROOT / "build" / "runs" / "sirllm_dialog"
 DATA = pathlib.Path(os.environ.get("ADZE_SHARED", ROOT.parent / "shared")) / "data" / "dialog"
 MOVES = ["rock", "paper", "scissors"]
