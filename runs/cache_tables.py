@@ -28,7 +28,7 @@ TABLES = {
         "deco:bits=4,form=a", "deco:bits=4,form=b")],
     "policies": [FULL, *((policy, "f16", SHARE) for policy in (
         "pyramid:recent-ratio=0.1", "window", "h2o", "snapkv", "pyramidkv", "tova", "knorm", "keydiff"))],
-    # At most an eighth of the bytes: as many tokens as each width has room for.
+    # About an eighth of the bytes (10 to 15 % were measured): as many tokens as each width has room for.
     "combined": [FULL, *((policy, store, share) for store, share, policies in (
         ("deco:bits=4", 0.42, ("snapkv", "window")), ("deco:bits=3", 0.53, ("snapkv", "window", "h2o", "keydiff")),
         ("deco:bits=2", 0.66, ("snapkv", "window"))) for policy in policies)],

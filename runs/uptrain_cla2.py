@@ -103,6 +103,7 @@ def main():
                        "--threads", options.threads, "--out", run, "--resume", "--json", seconds=options.seconds)
         if trained is None:
             sys.exit("uptrain_cla2: time is up; call again to go on")
+        trained.pop("model")  # a path of this machine
         keep(f"training of {name}", trained)
     measure(name, run / "model")
 

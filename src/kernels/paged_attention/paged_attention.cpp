@@ -159,17 +159,19 @@ class BlockPass {
         pages_((tokens_ + kPageTokens - 1) / kPageTokens),
         first_place_(pages_) {
     for (const Tile& tile : tiles) {
-      first_place_ = std::min(first_place_, skipped(tile) / kPageTokens);
+      first_place_ = std::min(first_place_, first_place(tile));
     }
   }
 
   // Places of the block: tokens [skipped, tokens) are seen by some row of the tile, pages
   // [first_place, pages) hold them.
   int64_t tokens() const { return tokens_; }
+  int64_t pages() const { return pages_; }
   int64_t first_token() const { return block_ * kAttentionBlockTokens; }
   int64_t skipped(const Tile& tile) const {
     return std::max<int64_t>(tile.begin - first_token(), 0);
   }
+  int64_t first_place(const Tile& tile) const { return skipped(tile) / kPageTokens; }
   PageSource source(const Tile& tile, int64_t place) const {
     return tile.source(block_ * kBlockPages + place);
   }
@@ -184,7 +186,7 @@ class BlockPass {
     }
     for (int64_t place = first_place_; place < pages_; ++place) {
       for (size_t head = 0; head < tiles_.size(); ++head) {
-        if (place >= skipped(tiles_[head]) / kPageTokens) {
+        if (place >= first_place(tiles_[head])) {
           body(head, place, ahead.pass == 2 ? next : address(ahead));
         }
         advance(ahead);
@@ -230,8 +232,8 @@ class BlockPass {
 // Weights of a block's scores, by rows.
 void weigh_block(const BlockPass& pass, const Tile& tile, Workspace& workspace) {
   const float softcap = tile.attention.shape.softcap;
-  const int64_t begin = pass.skipped(tile) / kPageTokens * kPageTokens;
-  const int64_t end = (pass.tokens() + kPageTokens - 1) / kPageTokens * kPageTokens;
+  const int64_t begin = pass.first_place(tile) * kPageTokens;
+  const int64_t end = pass.pages() * kPageTokens;
   for (int64_t m = 0; m < tile.m(); ++m) {
     float* scores = workspace.scores.data() + m * kAttentionBlockTokens;
     if (softcap != 0) {
