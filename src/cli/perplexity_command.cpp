@@ -62,6 +62,14 @@ int perplexity(const std::vector<std::string>& arguments) {
   const infer::LoadedModel loaded =
       infer::load_model(data::ModelStore().resolve(options.model.model), options.loading);
   infer::Generator generator(loaded.model, options.cache);
+  const kv::Sequence sequence = generator.new_sequence();
+  const kv::KvPolicy& policy = sequence.policy();
+  if (policy.evicts() && (policy.prompt_only() || policy.needs().whole_prompt)) {
+    write_notice(fmt::format(
+        "{} cuts prompts, and there is none here: this is the figure of the full cache; "
+        "adze cache-lab measures what the policy costs",
+        policy.name()));
+  }
   std::string text = read_input(*options.file);
   if (options.bytes > 0 && options.bytes < static_cast<int64_t>(text.size())) {
     text.resize(static_cast<size_t>(options.bytes));

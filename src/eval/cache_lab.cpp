@@ -101,8 +101,11 @@ class Lab {
     steps_ = options_.chunks * (windows ? live + 1 : 0) +
              (measures("needle") ? options_.chunks * live : 0);
     for (int64_t window = 0; windows && window < options_.chunks; ++window) {
-      read_window(text_.subspan(static_cast<size_t>(window * options_.context),
-                                static_cast<size_t>(options_.context)));
+      const auto part = text_.subspan(static_cast<size_t>(window * options_.context),
+                                      static_cast<size_t>(options_.context));
+      std::vector<int32_t> tokens(part.begin(), part.end());
+      tokens.front() = begin_of_text().value_or(tokens.front());
+      read_window(tokens);
     }
     if (measures("needle")) {
       hide_needles();
@@ -123,7 +126,8 @@ class Lab {
 
   void make_cells() {
     for (const std::string& policy_name : options_.policies) {
-      const bool full = kv::make_policy(policy_name)->name() == "full";  // throws: unknown
+      const bool full = policy_name.substr(0, policy_name.find(':')) == "full";
+      kv::make_policy(full ? policy_name : with_share(policy_name, 1));  // throws: unknown
       for (const std::string& store_name : options_.stores) {
         const kv::KvStorePtr store = kv::make_store(store_name, model_.spec);
         bool full_measured = false;
@@ -149,12 +153,16 @@ class Lab {
     }
   }
 
+  static std::string with_share(const std::string& policy, double share) {
+    return fmt::format(
+        "{}{}keep={}", policy, policy.find(':') == std::string::npos ? ":" : ",", share);
+  }
+
   // The policy with the cell's budget, or why there is none.
   void set_policy(Cell& cell) const {
     const CacheLabRow& row = cell.row;
-    const std::string joined = row.policy + (row.policy.find(':') == std::string::npos ? ":" : ",");
     try {
-      cell.policy = kv::make_policy(fmt::format("{}keep={}", joined, row.budget));
+      cell.policy = kv::make_policy(with_share(row.policy, row.budget));
     } catch (const core::InvalidOption& error) {
       cell.row.skipped = error.what();
       return;
@@ -166,6 +174,19 @@ class Lab {
                                      least,
                                      options_.context / 2,
                                      filled);
+    }
+    const double wanted = row.budget * static_cast<double>(options_.context);
+    const int64_t most = cell.policy->most_cached(options_.context);
+    const double least_share = cell.policy->least_share(options_.context / 2, layout_->num_slots);
+    if (static_cast<double>(most) < std::floor(wanted)) {
+      cell.row.skipped = fmt::format(
+          "holds at most {} tokens unless its own limit says more, the budget of {} is {:.0f}",
+          most,
+          options_.context,
+          wanted);
+    } else if (row.budget < least_share) {
+      cell.row.skipped = fmt::format(
+          "keeps at least {:.3f} of a prompt of {} tokens", least_share, options_.context / 2);
     }
     cell.row.reapplied = cell.policy->prompt_only() && cell.policy->evicts();
   }
@@ -200,10 +221,19 @@ class Lab {
     return result;
   }
 
+  // What a text begins with where the model was trained so.
+  std::optional<int32_t> begin_of_text() const {
+    const text::TokenizerSpec& spec = loaded_.tokenizer.spec();
+    return spec.add_begin_of_text ? spec.begin_of_text : std::nullopt;
+  }
+
   void read_window(std::span<const int32_t> window) {
     const auto half = static_cast<size_t>(options_.context / 2);
+    const bool scores = measures("perplexity") || measures("agreement");
     kv::Sequence full = new_sequence(kv::make_store("f16", model_.spec), kv::make_policy("full"));
-    turn(full, window.first(half), false);
+    if (scores) {
+      turn(full, window.first(half), false);
+    }
     progress("the full cache");
     std::vector<std::unique_ptr<kv::Sequence>> sequences;
     for (Cell& cell : cells_) {
@@ -217,13 +247,14 @@ class Lab {
       cell.sums.fill_seconds += seconds_since(start);
       cell.sums.filled += static_cast<double>(half);
     }
-    if (measures("perplexity") || measures("agreement")) {
-      for (size_t first = half; first < window.size(); first += kTurn) {
-        const auto tokens = window.subspan(first, std::min<size_t>(kTurn, window.size() - first));
-        const at::Tensor expected = turn(full, tokens, true);
-        for (size_t i = 0; i < cells_.size(); ++i) {
-          if (sequences[i]) {
-            compare(cells_[i], window, first, expected, turn(*sequences[i], tokens, true));
+    for (size_t first = half; first < window.size(); first += kTurn) {
+      const auto tokens = window.subspan(first, std::min<size_t>(kTurn, window.size() - first));
+      const at::Tensor expected = scores ? turn(full, tokens, true) : at::Tensor();
+      for (size_t i = 0; i < cells_.size(); ++i) {
+        if (sequences[i]) {
+          const at::Tensor found = turn(*sequences[i], tokens, scores);
+          if (scores) {
+            compare(cells_[i], window, first, expected, found);
           }
         }
       }
@@ -313,13 +344,17 @@ class Lab {
       const std::vector<int32_t> needle = encode("\n" + sentence + number + ".\n");
       const std::vector<int32_t> question = encode("\n" + sentence);
       const std::vector<int32_t> answer = encode(number);
-      const auto room =
-          static_cast<size_t>(options_.context) - needle.size() - question.size() - answer.size();
+      std::vector<int32_t> prompt;
+      if (const auto begin = begin_of_text()) {
+        prompt.push_back(*begin);
+      }
+      const auto room = static_cast<size_t>(options_.context) - prompt.size() - needle.size() -
+                        question.size() - answer.size();
       const auto hay = text_.subspan(static_cast<size_t>(window * options_.context), room);
       // Depths from 1/16 to 15/16 for eight windows.
       const size_t depth =
           room * static_cast<size_t>(2 * window + 1) / static_cast<size_t>(2 * options_.chunks);
-      std::vector<int32_t> prompt(hay.begin(), hay.begin() + static_cast<std::ptrdiff_t>(depth));
+      prompt.insert(prompt.end(), hay.begin(), hay.begin() + static_cast<std::ptrdiff_t>(depth));
       prompt.insert(prompt.end(), needle.begin(), needle.end());
       prompt.insert(prompt.end(), hay.begin() + static_cast<std::ptrdiff_t>(depth), hay.end());
       prompt.insert(prompt.end(), question.begin(), question.end());

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "infer/append_tokens.h"
 #include "infer/prompt_lookup.h"
+#include "infer/surprisal.h"
 #include "kv/cache_registry.h"
 #include "kv/rotation.h"
 #include "model/forward.h"
@@ -79,7 +80,10 @@ struct Generator::Implementation {
             on_progress(first + hidden.size(0), static_cast<int64_t>(tokens.size()));
           }
         });
-    return model::logits(*model, last);
+    at::Tensor logits = model::logits(*model, last);
+    keep_last_logits(
+        sequence, logits.const_data_ptr<float>() + (wanted - 1) * logits.size(1), logits.size(1));
+    return logits;
   }
 };
 

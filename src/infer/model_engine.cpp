@@ -119,9 +119,20 @@ int64_t ModelEngine::most_bytes(const CacheChoice& choice, int64_t tokens) const
   const kv::KvPolicyPtr policy = kv::make_policy(choice.policy);
   // A step's pages are raw and sealed for a while; an evicting policy packs pages anew beside the
   // old.
+  const kv::Needs needs = policy->needs();
+  // A prompt in one step is raw to its last token.
+  const int64_t raw_pages =
+      needs.whole_prompt ? whole_pages(tokens) + store->first_pages() : store->first_pages();
   const int64_t slot = store->most_slot_bytes(policy->most_cached(tokens) + kv::kPageTokens) +
-                       store->first_pages() * store->raw_page_bytes();
-  return layout_->num_slots * slot * (policy->evicts() ? 2 : 1);
+                       raw_pages * store->raw_page_bytes();
+  int64_t queries = 0;
+  if (needs.queries) {
+    const int64_t window = policy->query_window({.tokens = 0, .cached = 0, .turn_end = tokens});
+    queries = models_.front()->spec.num_layers *
+              kv::RecentQueries::page_bytes(
+                  window, models_.front()->spec.heads, models_.front()->spec.head_dim);
+  }
+  return layout_->num_slots * slot * (policy->evicts() ? 2 : 1) + queries;
 }
 
 bool ModelEngine::evicts(const CacheChoice& choice) const {
@@ -214,8 +225,11 @@ std::unique_ptr<CachedText> ModelEngine::open(const CacheChoice& choice,
   if (!reuses || sequence.policy().needs().every_row()) {
     return text;  // what a policy has to know of every row comes with computing it
   }
-  // A page that ends where the policy cuts is left out: the cut would be missed.
-  const int64_t most = std::min(static_cast<int64_t>(tokens.size()), text->rows_before_cut()) - 1;
+  // A page that ends where the policy cuts is left out: the cut would be missed. The rows whose
+  // queries a policy looks at are computed.
+  const auto prompt = static_cast<int64_t>(tokens.size());
+  const int64_t queries = std::max<int64_t>(sequence.policy().query_window(sequence.place()), 1);
+  const int64_t most = std::min(prompt - queries, text->rows_before_cut() - 1);
   prefixes_.restore(prefix_key(choice, sequence), tokens, most, sequence);
   return text;
 }
@@ -290,6 +304,8 @@ std::vector<const float*> ModelEngine::step(std::span<const StepPart> parts) {
       if (parts[member].wanted > 0) {
         result[member] = next;
         next += parts[member].wanted * vocab_size();
+        keep_last_logits(
+            static_cast<Text&>(*parts[member].text).sequence(), next - vocab_size(), vocab_size());
       }
     }
   }

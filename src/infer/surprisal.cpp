@@ -24,6 +24,11 @@ std::vector<float> step_surprisals(const model::Model& model,
   if (last.empty()) {
     nats[0] = std::log(static_cast<float>(model.spec.vocab_size));
     first = 1;
+  } else if (std::vector<float>& logits = sequence.last_logits(); !logits.empty()) {
+    kernels::softmax_cross_entropy(
+        logits.data(), tokens.data(), 1, static_cast<int64_t>(logits.size()), nats.data());
+    logits.clear();
+    first = 1;
   }
   for (; first < count; first += kRows) {
     const int64_t piece = std::min(kRows, count - first);
@@ -42,6 +47,12 @@ std::vector<float> step_surprisals(const model::Model& model,
   }
   last.assign(rows + (count - 1) * width, rows + count * width);
   return nats;
+}
+
+void keep_last_logits(kv::Sequence& sequence, const float* logits, int64_t vocab_size) {
+  if (sequence.policy().needs().surprisal) {
+    sequence.last_logits().assign(logits, logits + vocab_size);
+  }
 }
 
 }  // namespace adze::infer

@@ -15,10 +15,14 @@ namespace adze::infer {
 // hidden [rows, hidden_size] of `tokens`, which the step appends to the sequence. The row before
 // the first is the one that the sequence holds (Sequence::last_hidden, brought up to date here);
 // the very first token of a text, of which nothing is known, counts log(vocab_size). Costs a row of
-// logits a token, in pieces of 64.
+// logits a token, in pieces of 64, but for the row before where its logits are kept.
 std::vector<float> step_surprisals(const model::Model& model,
                                    kv::Sequence& sequence,
                                    std::span<const int32_t> tokens,
                                    const at::Tensor& hidden);
+
+// Logits of the sequence's last row [vocab_size], which were wanted for sampling: the next token
+// is judged by them. Kept only where the policy needs surprisals.
+void keep_last_logits(kv::Sequence& sequence, const float* logits, int64_t vocab_size);
 
 }  // namespace adze::infer

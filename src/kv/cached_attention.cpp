@@ -199,13 +199,12 @@ std::optional<model::SurvivingRows> CachedAttention::surviving_rows(int64_t laye
   bool drops = false;
   int64_t first = 0;
   for (Part& part : parts_) {
-    const CacheLayout& layout = part.sequence->layout();
-    const int64_t slot = layout.slot_of_layer[static_cast<size_t>(layer)];
     const int64_t rows = part.rows();
     std::optional<std::vector<int64_t>> kept;
-    // Layers that share a slot run the same rows: its last reader ends the group.
-    if (part.narrows && layout.readers[static_cast<size_t>(slot)].back() == layer) {
-      kept = part.sequence->narrow(slot);
+    if (part.narrows) {
+      if (const auto slot = part.sequence->layout().complete_slot(layer)) {
+        kept = part.sequence->narrow(*slot);
+      }
     }
     if (kept) {
       drops = true;

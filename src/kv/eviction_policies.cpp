@@ -182,8 +182,10 @@ class PyramidKvPolicy : public SnapKvPolicy {
   int64_t slot_target(const Place& place, const SlotView& view) const override {
     const int64_t mean = target(place);
     const auto room = static_cast<double>(mean - budget().recent);
-    const double last = room / beta_;
-    const double first = 2 * room - last;
+    // What the first slots cannot take up, for they hold no more tokens, the others get.
+    const auto most = static_cast<double>(place.cached - budget().recent);
+    const double first = std::min(2 * room - room / beta_, most);
+    const double last = 2 * room - first;
     const double share = view.num_slots() == 1 ? 0.5
                                                : static_cast<double>(view.slot()) /
                                                      static_cast<double>(view.num_slots() - 1);

@@ -82,6 +82,8 @@ class KvPolicy {
   virtual int64_t most_cached(int64_t text_tokens) const { return text_tokens; }
   // Tokens of a slot that stay whatever the budget.
   virtual int64_t least_cached() const { return 1; }
+  // The least share of a prompt's tokens that it can keep, all slots together.
+  virtual double least_share(int64_t /*prompt*/, int64_t /*num_slots*/) const { return 0; }
   // True where only prompts are cut.
   virtual bool prompt_only() const { return false; }
   // True where tokens are dropped.

@@ -104,6 +104,21 @@ CacheLayout::CacheLayout(const model::ModelSpec& spec)
   }
 }
 
+std::optional<int64_t> CacheLayout::complete_slot(int64_t layer) const {
+  std::optional<int64_t> newest;
+  for (int64_t slot = 0; slot < num_slots; ++slot) {
+    const std::vector<int64_t>& own = readers[static_cast<size_t>(slot)];
+    if (own.front() > layer) {
+      continue;
+    }
+    if (own.back() > layer) {
+      return std::nullopt;
+    }
+    newest = slot;
+  }
+  return newest;
+}
+
 CacheLayoutPtr make_cache_layout(const model::ModelSpec& spec) {
   return std::make_shared<CacheLayout>(spec);
 }
@@ -195,6 +210,7 @@ Sequence Sequence::fork() const {
   copy.queries_ = queries_;
   copy.state_ = state_->fork();
   copy.last_hidden_ = last_hidden_;
+  copy.last_logits_ = last_logits_;
   copy.num_tokens_ = num_tokens_;
   copy.turn_end_ = turn_end_;
   return copy;
@@ -220,6 +236,7 @@ void Sequence::truncate(int64_t tokens) {
   if (tokens < num_tokens_) {  // what these held is of rows that are gone
     queries_.assign(queries_.size(), RecentQueries());
     last_hidden_.clear();
+    last_logits_.clear();
   }
   num_tokens_ = tokens;
   turn_end_ = std::min(turn_end_, tokens);
@@ -377,8 +394,8 @@ int64_t Sequence::page_bytes() const {
 }
 
 int64_t Sequence::bytes() const {
-  auto total =
-      page_bytes() + state_->bytes() + static_cast<int64_t>(last_hidden_.size() * sizeof(float));
+  auto total = page_bytes() + state_->bytes() +
+               static_cast<int64_t>((last_hidden_.size() + last_logits_.size()) * sizeof(float));
   for (const SlotPages& slot : slots_) {
     total += static_cast<int64_t>(slot.positions.size() * sizeof(int32_t) +
                                   slot.received.size() * sizeof(float));

@@ -21,6 +21,10 @@ namespace adze::kv {
 struct CacheLayout {
   explicit CacheLayout(const model::ModelSpec& spec);
 
+  // The newest slot, where no layer above reads it or an older one: layers that share a slot run
+  // the same rows, so rows can leave only here.
+  std::optional<int64_t> complete_slot(int64_t layer) const;
+
   int64_t num_slots = 0;
   int64_t hidden_size = 0;
   std::vector<int64_t> slot_of_layer;
@@ -94,6 +98,8 @@ class Sequence {
   // Hidden row of the last token [hidden_size], where the policy needs surprisals: what follows is
   // judged by it. Empty before the first.
   std::vector<float>& last_hidden() { return last_hidden_; }
+  // Logits of that row, where somebody has asked for them already; else empty. Not saved.
+  std::vector<float>& last_logits() { return last_logits_; }
 
  private:
   PagePool* pool_;
@@ -104,6 +110,7 @@ class Sequence {
   std::vector<SlotPages> slots_;
   std::vector<RecentQueries> queries_;  // by layer; empty where the policy needs none
   std::vector<float> last_hidden_;
+  std::vector<float> last_logits_;
   int64_t num_tokens_ = 0;
   int64_t turn_end_ = 0;
 };

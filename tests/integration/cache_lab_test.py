@@ -55,6 +55,24 @@ class CacheLab(adze_program.Case):
         for part in ("<svg", "window:sinks=4", "full keeps every token"):
             self.assertIn(part, text)
 
+    def test_what_is_measured_does_not_change_the_bytes(self):
+        arguments = ("--policies", "snapkv", "--stores", "deco:bits=4", "--budgets", 0.5)
+        speed = self.rows(*arguments, "--measures", "speed", context=640)
+        agreement = self.rows(*arguments, "--measures", "agreement", context=640)
+        row = "snapkv", "deco:bits=4", 0.5
+        self.assertEqual(speed[row]["cache_bytes_per_token"], agreement[row]["cache_bytes_per_token"])
+
+    def test_a_budget_is_what_the_cache_may_hold(self):
+        rows = self.rows("--policies", "window", "pyramid", "pyramid:preset=llama2-13b", "--stores", "f16", "--budgets",
+                         0.3, 0.4, 0.75, "--measures", "speed", context=2048)
+        for policy, budget, reason in (("window", 0.75, "holds at most 1056 tokens"), ("pyramid", 0.3, "to 1 with the preset"),
+                                       ("pyramid:preset=llama2-13b", 0.4, "to 1 with the preset")):
+            self.assertIn(reason, rows[policy, "f16", budget]["skipped"])
+        self.assertNotIn("skipped", rows["pyramid:preset=llama2-13b", "f16", 0.75])
+        self.assertNotIn("skipped", rows["window", "f16", 0.4])
+        short = self.rows("--policies", "pyramid", "--stores", "f16", "--budgets", 0.5, "--measures", "speed", context=256)
+        self.assertIn("of a prompt of 128 tokens", short["pyramid", "f16", 0.5]["skipped"])
+
     def test_what_cannot_be_is_refused(self):
         for arguments, legal in ((("--policies", "nope"), "one of full, window, h2o"),
                                  (("--stores", "int8:bits=4"), "int8"),

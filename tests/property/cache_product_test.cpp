@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "core/error.h"
@@ -64,14 +65,20 @@ TEST(CacheProduct, ListsEveryPolicyThatIsKnown) {
   EXPECT_EQ(listed, known);
 }
 
-model::ModelPtr make_model(int64_t sharing, bool dense) {
+model::ModelPtr model_of(const std::vector<int64_t>& kv_source) {
   model::ModelSpec spec = model::tiny_spec();
-  spec.num_layers = 2 * sharing;  // two slots
-  spec.kv_source.clear();
-  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
-    spec.kv_source.push_back(layer - layer % sharing);
+  spec.num_layers = static_cast<int64_t>(kv_source.size());
+  spec.kv_source = kv_source;
+  return model::random_model(spec);
+}
+
+model::ModelPtr make_model(int64_t sharing, bool dense) {
+  std::vector<int64_t> kv_source;
+  for (int64_t layer = 0; layer < 2 * sharing; ++layer) {  // two slots
+    kv_source.push_back(layer - layer % sharing);
   }
-  model::ModelPtr packed = model::random_model(spec);
+  model::ModelPtr packed = model_of(kv_source);
+  const model::ModelSpec& spec = packed->spec;
   if (!dense) {
     return packed;
   }
@@ -249,6 +256,53 @@ TEST_P(CacheProduct, EveryStoreWithEveryPolicy) {
   }
   together.clear();
   EXPECT_EQ(pool.audit().live_pages, 0);
+}
+
+// Rows leave a prompt only where no layer above reads a slot that they are in.
+TEST(CacheProduct, NarrowsBetweenGroupsThatOverlap) {
+  methods::register_methods();
+  const std::vector<std::vector<int64_t>> layouts = {
+      {0, 1, 0, 1, 4, 5}, {0, 1, 2, 0, 1, 2}, {0, 1, 1, 0, 4, 5}, {0, 0, 2, 3, 3, 2, 6, 7}};
+  for (const std::vector<int64_t>& layout : layouts) {
+    const model::ModelPtr model = model_of(layout);
+    const model::ModelSpec& spec = model->spec;
+    kv::Rotation rotation(spec, spec.context_length);
+    kv::PagePool pool(int64_t{1} << 30);
+    const auto tokens = model::random_tokens(kPrompt + kAnswer, spec.vocab_size, 3);
+    const auto logits = [&](const std::string& policy, bool narrows) {
+      kv::Sequence sequence(
+          pool, kv::make_store("f32", spec), kv::make_policy(policy), kv::make_cache_layout(spec));
+      Logits found = run(*model, rotation, sequence, tokens);
+      EXPECT_EQ(sequence.cached_tokens(0), kPrompt + kAnswer);  // the first slot holds every token
+      EXPECT_EQ(sequence.cached_tokens(sequence.num_slots() - 1) < kPrompt, narrows);
+      return found;
+    };
+    const Logits expected = logits("full", false);
+    EXPECT_EQ(logits("pyramid:keep=1", false), expected);
+    EXPECT_TRUE(std::isfinite(
+        largest_difference(logits("pyramid:keep=0.7", layout != layouts[1]), expected)));
+  }
+}
+
+// What the first slots cannot take up, for they are full, the others get.
+TEST(CacheProduct, PyramidKvKeepsItsMean) {
+  const model::ModelPtr model = model_of({0, 1, 2, 3});
+  const model::ModelSpec& spec = model->spec;
+  kv::Rotation rotation(spec, spec.context_length);
+  kv::PagePool pool(int64_t{1} << 30);
+  const auto tokens = model::random_tokens(kPrompt + kAnswer, spec.vocab_size, 3);
+  for (const double keep : {0.3, 0.5, 0.75, 0.9}) {
+    kv::Sequence sequence(pool,
+                          kv::make_store("f32", spec),
+                          kv::make_policy(fmt::format("pyramidkv:keep={}", keep)),
+                          kv::make_cache_layout(spec));
+    run(*model, rotation, sequence, tokens);
+    int64_t kept = 0;
+    for (int64_t slot = 0; slot < sequence.num_slots(); ++slot) {
+      kept += sequence.cached_tokens(slot) - kAnswer;  // answers are not cut
+    }
+    EXPECT_NEAR(static_cast<double>(kept) / 4, keep * kPrompt, 1.5) << keep;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(SharingAndWeights,

@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include "infer/model_engine.h"
 #include "kv/cache_registry.h"
+#include "methods/register_methods.h"
 #include "tests/support/random_model.h"
 
 namespace adze::infer {
@@ -135,6 +137,55 @@ TEST_F(PrefixCacheTest, WhatALaterPageNeedsStays) {
   drop(100);
   EXPECT_EQ(prefixes_.pages(), 2);
   EXPECT_EQ(prefixes_.unused_bytes(), 0);
+}
+
+// Pages of another's prefix change no answer, whatever the policy wants to know of the rows.
+TEST(PrefixOfATextWithAPolicy, GivesTheBitsOfAColdCache) {
+  const model::ModelSpec spec = model::tiny_spec();
+  const auto tokens = model::random_tokens(161, spec.vocab_size, 5);
+  const std::span<const int32_t> prompt(tokens.data(), 129);  // a row behind a whole page
+  methods::register_methods();
+  for (const kv::PolicyEntry& entry : kv::policy_entries()) {
+    ModelEngine engine({model::random_model(spec)}, {.cache_bytes = 64 << 20, .context = 0});
+    const auto answer = [&](const std::string& policy) {
+      CacheChoice choice;
+      choice.policy = policy;
+      const auto text = engine.open(choice, prompt, 32, true);
+      const int64_t restored = text->length();
+      std::vector<float> logits;
+      while (text->length() < static_cast<int64_t>(tokens.size())) {
+        const bool in_prompt = text->length() < static_cast<int64_t>(prompt.size());
+        const int64_t left = static_cast<int64_t>(prompt.size()) - text->length();
+        const int64_t rows = in_prompt ? std::min(left, text->rows_before_cut()) : 1;
+        const StepPart part{.text = text.get(),
+                            .tokens = std::span(tokens).subspan(static_cast<size_t>(text->length()),
+                                                                static_cast<size_t>(rows)),
+                            .wanted = 1};
+        const float* row = engine.step({&part, 1})[0];
+        logits.insert(logits.end(), row, row + spec.vocab_size);
+      }
+      engine.publish(*text, tokens);
+      return std::pair(restored, logits);
+    };
+    const std::string policy = entry.name == "full"      ? "full"
+                               : entry.name == "window"  ? "window:sinks=2,window=62"
+                               : entry.name == "sirllm"  ? "sirllm:tokens=64"
+                               : entry.name == "pyramid" ? "pyramid:keep=0.8"
+                                                         : entry.name + ":keep=0.5";
+    const auto cold = answer(policy);
+    EXPECT_EQ(cold.first, 0);
+    EXPECT_GT(answer("full").second.size(), 0U);  // publishes
+    const auto warm = answer(policy);
+    // A prompt that comes in several steps has as many rows of logits as steps.
+    const size_t rows = std::min(cold.second.size(), warm.second.size());
+    EXPECT_EQ(std::vector(cold.second.end() - static_cast<std::ptrdiff_t>(rows), cold.second.end()),
+              std::vector(warm.second.end() - static_cast<std::ptrdiff_t>(rows), warm.second.end()))
+        << policy;
+    const std::string name = entry.name;
+    if (name == "full" || name == "snapkv" || name == "pyramidkv") {
+      EXPECT_GT(warm.first, 0) << policy;
+    }
+  }
 }
 
 TEST_F(PrefixCacheTest, OnlyTextsThatDroppedNothingArePublished) {

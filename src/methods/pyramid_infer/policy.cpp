@@ -82,6 +82,11 @@ class PyramidPolicy : public kv::KvPolicy {
   kv::Needs needs() const override { return {.queries = true, .whole_prompt = true}; }
   std::unique_ptr<kv::PolicyState> new_state() const override { return std::make_unique<State>(); }
   bool evicts() const override { return true; }
+  double least_share(int64_t prompt, int64_t num_slots) const override {
+    Schedule steepest = schedule_;
+    steepest.decay = options_.keep > 0 ? 0 : schedule_.decay;
+    return kept_share(steepest, prompt, num_slots);
+  }
   int64_t most_whole_prompt() const override { return kMostPrompt; }
   // W = 1 + R [11 §2.1]; R follows the text, slowly [11 §2.5 step 1].
   int64_t query_window(const kv::Place& place) const override {
@@ -94,7 +99,7 @@ class PyramidPolicy : public kv::KvPolicy {
                                              kv::SlotView& view) const override {
     State& mine = own(state);
     const int64_t prompt = place.turn_end;
-    if (view.slot() == 0) {
+    if (mine.prompt == 0) {  // the first slot that rows can leave
       mine.prompt = prompt;
       mine.decay = options_.keep > 0
                        ? solve_decay(schedule_, options_.keep, prompt, view.num_slots())

@@ -88,7 +88,7 @@ class SirLlmPolicy : public kv::KvPolicy {
     }
     // [12 §2.3 step 1] and [12 §2.3 step 5]: room for the turn and, up to a quarter of the cache,
     // for its answer.
-    const Capacity now = capacity(place.tokens);
+    const Capacity now = capacity(place.tokens + incoming);
     const int64_t granted = std::min(reserved, now.tokens / 4);
     auto columns = evict(own(state), now, std::min(incoming + granted, now.tokens - now.sinks - 1));
     const auto cached = static_cast<int64_t>(own(state).surprisals.size());
@@ -103,7 +103,8 @@ class SirLlmPolicy : public kv::KvPolicy {
   }
 
   int64_t rows_before_cut(const kv::PolicyState& /*state*/, const kv::Place& place) const override {
-    return std::max<int64_t>(capacity(place.tokens).tokens - place.cached, 1);
+    const int64_t room = std::max<int64_t>(capacity_at(place).tokens - place.cached, 1);
+    return place.in_prompt() ? std::min(room, place.turn_end - place.tokens) : room;
   }
   void add_surprisals(kv::PolicyState& state, std::span<const float> nats) const override {
     for (const float surprisal : nats) {  // [12 §2.3 step 4]
@@ -113,13 +114,13 @@ class SirLlmPolicy : public kv::KvPolicy {
   }
   // [12 §2.4 step 1]: a turn that does not fit comes in blocks, which fade nothing.
   bool cuts(const kv::PolicyState& state, const kv::Place& place) const override {
-    return place.cached >= capacity(place.tokens).tokens &&
+    return place.cached >= capacity_at(place).tokens &&
            place.tokens != static_cast<const State&>(state).turn_and_answer_end;
   }
   std::optional<kv::Columns> columns(kv::PolicyState& state,
                                      const kv::Place& place,
                                      kv::SlotView& view) const override {
-    const Capacity now = capacity(place.tokens);
+    const Capacity now = capacity_at(place);
     const int64_t block = std::min(kAnswerBlock, now.tokens / 4);
     const int64_t left = place.in_prompt() ? place.turn_end - place.tokens : block;
     // All slots lose the same tokens; the surprisals go with those of the last one.
@@ -144,6 +145,12 @@ class SirLlmPolicy : public kv::KvPolicy {
                         std::max<int64_t>(options_.tokens - options_.sinks, 1);
     }
     return capacity;
+  }
+
+  // A share is one of the whole prompt: within it the limit in tokens alone holds.
+  Capacity capacity_at(const kv::Place& place) const {
+    return place.in_prompt() ? Capacity{options_.tokens, options_.sinks, options_.recent}
+                             : capacity(place.tokens);
   }
 
   static std::optional<kv::Columns> evict(State& state,

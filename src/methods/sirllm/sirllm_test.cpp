@@ -117,6 +117,27 @@ TEST(SirLlm, AFullCacheStaysFullUntilSomethingFollows) {
   EXPECT_TRUE(full_at(18, 6, 30));
 }
 
+// A share is one of the whole prompt, as other policies have it: nothing goes while the prompt
+// comes in.
+TEST(SirLlm, AShareIsTakenWhenThePromptIsIn) {
+  const kv::KvPolicyPtr policy = make_policy({.sinks = 4, .decay = 1, .keep = 0.5});
+  const auto state = policy->new_state();
+  constexpr int64_t kPrompt = 1000;
+  EXPECT_FALSE(policy->begin_turn(*state, {}, kPrompt, 100));
+  EXPECT_EQ(policy->rows_before_cut(*state, {.tokens = 0, .cached = 0, .turn_end = kPrompt}),
+            kPrompt);
+  EXPECT_EQ(policy->rows_before_cut(*state, {.tokens = 700, .cached = 700, .turn_end = kPrompt}),
+            300);
+  EXPECT_FALSE(policy->cuts(*state, {.tokens = 700, .cached = 700, .turn_end = kPrompt}));
+  EXPECT_TRUE(policy->cuts(*state, {.tokens = kPrompt, .cached = kPrompt, .turn_end = kPrompt}));
+  // The next turn makes room for itself, within half of all there will be.
+  policy->add_surprisals(*state, std::vector<float>(kPrompt, 1));
+  const auto columns = policy->begin_turn(
+      *state, {.tokens = kPrompt, .cached = kPrompt, .turn_end = kPrompt}, 32, 0);
+  ASSERT_TRUE(columns);
+  EXPECT_EQ(columns->kept(), (kPrompt + 32) / 2 - 32);
+}
+
 TEST(SirLlm, RefusesWhatCannotBe) {
   for (const SirLlmOptions& options : {SirLlmOptions{.tokens = 8},
                                        SirLlmOptions{.tokens = 16, .sinks = 12},
