@@ -2,7 +2,7 @@
 """SmolLM2-135M to a copy whose pairs of layers share keys and values (CLA2), and some training that mends it: the
 table in the README of cross-layer attention.
 
-  runs/uptrain_cla2.py [--tokens 49152] [--rate 0.0005] [--threads N] [--seconds S]
+  runs/uptrain_cla2.py [--tokens 49152] [--rate 0.0001] [--threads N] [--seconds S]
 
 Trains on documents of data/text; perplexity by llama.cpp's protocol on held-out documents and, zero-shot, on
 WikiText-2: of the parent, of the copy as it is made, and of the copy after training. Every finished measurement is kept in
@@ -60,7 +60,7 @@ def held_out():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=49152)
-    parser.add_argument("--rate", type=float, default=0.0005)
+    parser.add_argument("--rate", type=float, default=0.0001)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, help="stop training after that time")
     options = parser.parse_args()
