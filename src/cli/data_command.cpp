@@ -194,9 +194,10 @@ int train_tokenizer(const std::vector<std::string>& arguments) {
   require_text("out", !options.out.empty());
   options.training.validate();
   const std::filesystem::path folder = options.out;
-  if (std::filesystem::exists(folder / "tokenizer.json")) {
-    throw core::error(
-        "data", "{} exists; nothing is overwritten", (folder / "tokenizer.json").string());
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}) {
+    if (std::filesystem::exists(folder / name)) {
+      throw core::error("data", "{} exists; nothing is overwritten", (folder / name).string());
+    }
   }
   data::WordCounts words(options.training.pre_tokenizer);
   count_words(options, words);

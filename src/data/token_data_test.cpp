@@ -172,6 +172,24 @@ TEST(Documents, NothingIsOverwritten) {
              "nothing is overwritten");
 }
 
+TEST(Documents, ATokenizerIsOverwrittenByItselfAlone) {
+  const Folder folder;
+  folder.write("a.jsonl", "{\"text\":\"x\"}\n");
+  const TokenizeRequest request = request_for(folder, "a.jsonl");
+  const auto tokenize = [&] { tokenize_documents(byte_tokenizer(), request); };
+  tokenize();
+  fs::remove(request.folder / kTokenManifest);  // as if it had died before
+  EXPECT_NO_THROW(tokenize());
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}) {
+    fs::remove_all(request.folder);
+    fs::create_directories(request.folder);
+    folder.write("tokens/" + std::string(name), "{}");
+    EXPECT_HAS(failure(tokenize), "nothing is overwritten");
+    EXPECT_EQ(fs::file_size(request.folder / name), 2U);
+    EXPECT_FALSE(fs::exists(request.folder / kTokenManifest));
+  }
+}
+
 TEST(Documents, AMissingPartIsAnError) {
   const Folder folder;
   folder.write("a.jsonl", "{\"text\":\"x\"}\n{\"text\":\"y\"}\n");

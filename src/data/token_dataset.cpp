@@ -53,6 +53,7 @@ TokenManifest tokenize_documents(const text::Tokenizer& tokenizer, const Tokeniz
       request.folder / (whole ? kTokenManifest : part_manifest_name(request.part));
   check_is_new(request.folder / kTokenManifest);
   check_is_new(manifest_file);
+  check_tokenizer_files(request.folder, tokenizer.spec());
   DocumentReader reader(matching_files(request.inputs), request.part);
   std::filesystem::create_directories(request.folder);
 

@@ -27,7 +27,7 @@ struct TokenizeRequest {
 // Writes the shard, the tokenizer and, where the part is the whole, the manifest; else a part's
 // manifest that merge_token_data reads. Special tokens in the text are plain text. Documents
 // without a token are left out. Returns the (part's) manifest. Throws core::Error: nothing is
-// overwritten, no documents at all, a text without UTF-8, ...
+// overwritten but a tokenizer by the same one, no documents at all, a text without UTF-8, ...
 TokenManifest tokenize_documents(const text::Tokenizer& tokenizer, const TokenizeRequest& request);
 
 // Makes one manifest of the parts that are in the folder. Throws core::Error: a part is missing, or

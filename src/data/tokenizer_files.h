@@ -37,4 +37,7 @@ void write_tokenizer_files(const std::filesystem::path& folder,
                            const text::TokenizerSpec& spec,
                            const std::optional<std::string>& chat_template);
 
+// Throws core::Error: write_tokenizer_files without a template would change a file that is there.
+void check_tokenizer_files(const std::filesystem::path& folder, const text::TokenizerSpec& spec);
+
 }  // namespace adze::data

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 
@@ -6,6 +7,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/mapped_file.h"
 #include "data/pair_scores.h"
 #include "data/tokenizer_files.h"
 #include "data/tokenizer_json.h"
@@ -330,9 +332,11 @@ std::string tokenizer_json(const TokenizerSpec& spec) {
   return json + "}\n";
 }
 
-void write_tokenizer_files(const std::filesystem::path& folder,
-                           const TokenizerSpec& spec,
-                           const std::optional<std::string>& chat_template) {
+namespace {
+
+// Name and content of each.
+std::vector<std::pair<std::string, std::string>> tokenizer_files(
+    const TokenizerSpec& spec, const std::optional<std::string>& chat_template) {
   const TokenizerSpec written = for_tokenizers_library(spec);
   const ordered_json special = special_tokens_json(spec);
   ordered_json configuration = {{"tokenizer_class", "PreTrainedTokenizerFast"},
@@ -341,9 +345,34 @@ void write_tokenizer_files(const std::filesystem::path& folder,
   if (chat_template) {
     configuration["chat_template"] = *chat_template;
   }
-  write_file(folder / "tokenizer.json", tokenizer_json(written));
-  write_file(folder / "tokenizer_config.json", dumped(configuration) + "\n");
-  write_file(folder / "special_tokens_map.json", dumped(special) + "\n");
+  return {{"tokenizer.json", tokenizer_json(written)},
+          {"tokenizer_config.json", dumped(configuration) + "\n"},
+          {"special_tokens_map.json", dumped(special) + "\n"}};
+}
+
+bool has_bytes(const std::filesystem::path& path, std::string_view bytes) {
+  const core::MappedFile file(path);
+  return std::string_view(reinterpret_cast<const char*>(file.bytes().data()),
+                          file.bytes().size()) == bytes;
+}
+
+}  // namespace
+
+void write_tokenizer_files(const std::filesystem::path& folder,
+                           const TokenizerSpec& spec,
+                           const std::optional<std::string>& chat_template) {
+  for (const auto& [name, content] : tokenizer_files(spec, chat_template)) {
+    write_file(folder / name, content);
+  }
+}
+
+void check_tokenizer_files(const std::filesystem::path& folder, const TokenizerSpec& spec) {
+  for (const auto& [name, content] : tokenizer_files(spec, std::nullopt)) {
+    if (std::filesystem::exists(folder / name) && !has_bytes(folder / name, content)) {
+      throw core::error(
+          "data", "{} is another tokenizer's; nothing is overwritten", (folder / name).string());
+    }
+  }
 }
 
 }  // namespace adze::data

@@ -162,6 +162,9 @@ class MockEngine : public StepEngine {
     auto text = std::make_unique<Text>(*this, choice);
     const std::vector<uint8_t> bytes = reader.list<uint8_t>();
     text->append(std::vector<int32_t>(bytes.begin(), bytes.end()));
+    if (used > budget_) {
+      throw core::error("engine", "no room for a text of {} tokens", bytes.size());
+    }
     return text;
   }
   void publish(const CachedText& text, std::span<const int32_t> tokens) override {

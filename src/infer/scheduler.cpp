@@ -110,6 +110,9 @@ Scheduler::JobPtr Scheduler::submit(ScheduledRequest request,
 
 std::vector<Scheduler::JobPtr> Scheduler::submit_all(std::vector<Asked> requests) {
   const auto count = static_cast<int64_t>(requests.size());
+  if (count == 0) {
+    return {};
+  }
   if (count > options_.max_queue) {
     throw core::InvalidOption("prompt",
                               fmt::format("{} prompts", count),
@@ -119,20 +122,36 @@ std::vector<Scheduler::JobPtr> Scheduler::submit_all(std::vector<Asked> requests
   for (Asked& asked : requests) {
     jobs.push_back(make_job(std::move(asked.first), std::move(asked.second)));
   }
+  const std::string& owner = jobs.front()->request.owner;
   {
     const std::lock_guard lock(mutex_);
-    if (queued_ + count > options_.max_queue) {
-      throw QueueFull(fmt::format(
-          "[queue] expected room for {}, got {} of {} requests that wait; try again later",
-          count == 1 ? "a request" : fmt::format("{} prompts", count),
-          queued_,
-          options_.max_queue));
-    }
-    queued_ += count;
+    refuse_if_full(owner, count);
+    queued_[owner] += count;
     submitted_.insert(submitted_.end(), jobs.begin(), jobs.end());
   }
   changed_.notify_one();
   return jobs;
+}
+
+// A full queue is full for those who have their share of it: nobody keeps others out.
+void Scheduler::refuse_if_full(const std::string& owner, int64_t count) const {
+  int64_t total = 0;
+  int64_t own = 0;
+  int64_t owners = 1;
+  for (const auto& [name, queued] : queued_) {
+    total += queued;
+    own += name == owner ? queued : 0;
+    owners += name == owner ? 0 : 1;
+  }
+  const int64_t share = std::max<int64_t>(options_.max_queue / owners, 1);
+  const bool below_share = own + count <= share && total + count <= 2 * options_.max_queue;
+  if (total + count > options_.max_queue && !below_share) {
+    throw QueueFull(fmt::format(
+        "[queue] expected room for {}, got {} of {} requests that wait; try again later",
+        count == 1 ? "a request" : fmt::format("{} prompts", count),
+        total,
+        options_.max_queue));
+  }
 }
 
 void Scheduler::cancel(const JobPtr& job) {
@@ -174,11 +193,27 @@ bool Scheduler::step() {
 }
 
 int64_t Scheduler::longest_text(const CacheChoice& choice) const {
+  const int64_t swap_bytes = options_.swap ? options_.swap->bytes() : 0;
+  return longest_text(choice,
+                      engine_.recomputable(choice) ? engine_.cache_bytes()
+                                                   : std::min(engine_.cache_bytes(), swap_bytes));
+}
+
+// Half of the disk is left to those who come next, so that they need not wait for this text's end.
+int64_t Scheduler::longest_kept_text(const CacheChoice& choice, int64_t least) const {
+  if (!options_.swap) {
+    return 0;
+  }
+  const int64_t all = options_.swap->bytes();
+  const int64_t free = all - options_.swap->reserved_bytes();
+  return std::max(longest_text(choice, std::min(engine_.cache_bytes(), free / 2)),
+                  std::min(longest_text(choice, std::min(engine_.cache_bytes(), all)), least));
+}
+
+int64_t Scheduler::longest_text(const CacheChoice& choice, int64_t most_bytes) const {
   const int64_t limit = engine_.evicts(choice) ? int64_t{1} << 30 : engine_.context();
   const auto fits = [&](int64_t tokens) {
-    const int64_t bytes = engine_.most_bytes(choice, tokens);
-    return bytes <= engine_.cache_bytes() &&
-           (engine_.recomputable(choice) || (options_.swap && bytes <= options_.swap->bytes()));
+    return engine_.most_bytes(choice, tokens) <= most_bytes;
   };
   int64_t most = 0;
   for (int64_t step = limit; step > 0;) {  // halved whenever it would be too much
@@ -218,11 +253,10 @@ void Scheduler::drop_ended() {
       job.over = true;
     } else if (!job.over && job.request.deadline && *job.request.deadline <= now) {
       fail(job,
-           std::make_exception_ptr(DeadlinePassed(fmt::format(
-               "[timeout_seconds] expected an answer within {:.3f} s, got {} of {} tokens",
-               seconds(*job.request.deadline - job.submitted),
-               sample.generated(),
-               job.request.max_tokens))));
+           std::make_exception_ptr(DeadlinePassed(
+               fmt::format("[timeout_seconds] expected an answer in time, got {} of {} tokens",
+                           sample.generated(),
+                           job.request.max_tokens))));
     }
   };
   for (const SamplePtr& sample : running_) {
@@ -260,9 +294,8 @@ void Scheduler::admit() {
       const int64_t room = engine_.free_bytes() - promised;
       return alone || bytes <= room || bytes <= room + engine_.reclaimable_bytes();
     };
-    const auto tokens = sample.before + static_cast<int64_t>(sample.tokens.size());
     if (sample.on_disk() != nullptr &&
-        !fits(engine_.most_bytes(sample.job->request.cache, tokens + 1))) {
+        !fits(engine_.most_bytes(sample.job->request.cache, sample.total() + 1))) {
       return;  // nobody overtakes it
     }
     const bool fresh = sample.text == nullptr && !sample.saved;
@@ -290,7 +323,11 @@ void Scheduler::open_text(Sample& sample) {
   const ScheduledRequest& request = sample.job->request;
   const CacheChoice& choice = request.cache;
   if (const SavedBytes* stored = sample.on_disk()) {
-    engine_.reclaim(stored->bytes());
+    const int64_t bytes = std::max(stored->bytes(), engine_.most_bytes(choice, sample.total() + 1));
+    engine_.reclaim(bytes);
+    while (engine_.free_bytes() < bytes && preempt_waiting()) {
+      engine_.reclaim(bytes);
+    }
     const std::vector<std::byte> data = stored->read();
     core::StateReader reader("swap", data);
     sample.text = engine_.load(choice, reader);
@@ -363,12 +400,11 @@ std::vector<Scheduler::Planned> Scheduler::plan() {
 // What the next step appends to a sample that decodes. Rows are not free: as many guesses as were
 // right last time, twice as many if all were.
 void Scheduler::guess(Sample& sample) const {
-  const int64_t room =
-      std::min({sample.trusted,
-                sample.job->request.guesses,
-                sample.text->rows_to_guess(),
-                sample.text->rows_before_cut() - 1,
-                engine_.context() - sample.before - static_cast<int64_t>(sample.tokens.size())});
+  const int64_t room = std::min({sample.trusted,
+                                 sample.job->request.guesses,
+                                 sample.text->rows_to_guess(),
+                                 sample.text->rows_before_cut() - 1,
+                                 engine_.context() - sample.total()});
   sample.step = {sample.tokens.back()};
   const std::vector<int32_t> guessed = sample.lookup->guess(std::max<int64_t>(room, 0));
   sample.step.insert(sample.step.end(), guessed.begin(), guessed.end());
@@ -388,10 +424,7 @@ bool Scheduler::make_room(std::vector<Planned>& planned) {
     if (engine_.free_bytes() >= bytes) {
       break;
     }
-    SamplePtr* with_text = nullptr;
-    waiting_.for_each([&](SamplePtr& sample) { with_text = sample->text ? &sample : with_text; });
-    if (with_text != nullptr) {
-      preempt(**with_text);
+    if (preempt_waiting()) {
       continue;
     }
     if (running_.size() <= 1) {
@@ -405,6 +438,17 @@ bool Scheduler::make_room(std::vector<Planned>& planned) {
     waiting_.push(owner, Queue::Kind::kReturning, std::move(victim));
   }
   return !planned.empty();
+}
+
+// The last of those that wait with a text; false: there is none.
+bool Scheduler::preempt_waiting() {
+  Sample* with_text = nullptr;
+  waiting_.for_each(
+      [&](const SamplePtr& sample) { with_text = sample->text ? sample.get() : with_text; });
+  if (with_text != nullptr) {
+    preempt(*with_text);
+  }
+  return with_text != nullptr;
 }
 
 void Scheduler::preempt(Sample& victim) {
@@ -450,7 +494,10 @@ void Scheduler::fail_all(const std::exception_ptr& failure) {
 
 void Scheduler::count() {
   const std::lock_guard lock(mutex_);
-  queued_ = waiting_.new_items() + static_cast<int64_t>(submitted_.size());
+  queued_ = waiting_.new_items();
+  for (const JobPtr& job : submitted_) {
+    ++queued_[job->request.owner];
+  }
   figures_.waiting = waiting_.size() + static_cast<int64_t>(submitted_.size());
   figures_.running = static_cast<int64_t>(running_.size());
 }

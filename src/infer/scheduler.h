@@ -13,6 +13,7 @@
 #include <deque>
 #include <exception>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -33,7 +34,7 @@ using Clock = std::chrono::steady_clock;
 
 struct SchedulerOptions {
   int64_t max_sequences = 16;                 // that decode or prefill at once
-  int64_t max_queue = 1024;                   // requests that wait
+  int64_t max_queue = 1024;                   // requests that wait; twice as many of many owners
   int64_t step_rows = 256;                    // of prompts, in a step
   std::shared_ptr<SwapSpace> swap = nullptr;  // for texts that cannot be recomputed; none: refused
 };
@@ -143,7 +144,8 @@ class Scheduler {
   // Any thread. The observer lives at least until it has heard the end. Throws before anything is
   // queued: QueueFull; ContextExceeded; core::Error for what can never be served.
   JobPtr submit(ScheduledRequest request, std::shared_ptr<RequestObserver> observer);
-  // All of them or none. Throws core::InvalidOption also where the queue can never hold as many.
+  // All of them or none, of one owner. Throws core::InvalidOption also where the queue can never
+  // hold as many.
   using Asked = std::pair<ScheduledRequest, std::shared_ptr<RequestObserver>>;
   std::vector<JobPtr> submit_all(std::vector<Asked> requests);
   // Any thread: the next step drops it. The observer hears nothing more once that step is over.
@@ -155,6 +157,9 @@ class Scheduler {
   // Any thread. Tokens, prompt and answer together, that a text may have: the context, or less
   // where the cache holds less; without bound for a policy that evicts, if the cache holds that.
   int64_t longest_text(const CacheChoice& choice) const;
+  // Any thread. What a text that is kept should have at most, where nobody says how long it may
+  // get: as the disk that is free now allows, but `least` where the disk can ever hold that.
+  int64_t longest_kept_text(const CacheChoice& choice, int64_t least) const;
 
   // One step; false: nothing to do. Throws what is nobody's fault in particular (no memory): then
   // fail_all() is due.
@@ -173,6 +178,8 @@ class Scheduler {
   };
 
   JobPtr make_job(ScheduledRequest request, std::shared_ptr<RequestObserver> observer) const;
+  int64_t longest_text(const CacheChoice& choice, int64_t most_bytes) const;
+  void refuse_if_full(const std::string& owner, int64_t count) const;
   void take_submitted();
   void drop_ended();
   void admit();
@@ -181,6 +188,7 @@ class Scheduler {
   void report_admission(Sample& sample);
   std::vector<Planned> plan();
   bool make_room(std::vector<Planned>& planned);
+  bool preempt_waiting();
   void preempt(Sample& victim);
   void run(const std::vector<Planned>& planned);
   void advance(Sample& sample, const float* logits, int64_t rows, int64_t wanted);
@@ -207,7 +215,7 @@ class Scheduler {
   std::condition_variable changed_;
   std::deque<JobPtr> submitted_;
   bool woken_ = false;
-  int64_t queued_ = 0;  // requests that nobody has looked at yet
+  std::map<std::string, int64_t> queued_;  // by owner, requests that nobody has looked at yet
   SchedulerFigures figures_;
 };
 

@@ -33,6 +33,37 @@ TEST(SchedulerFairness, OwnersTakeTurns) {
   run_dry(scheduler);
 }
 
+// Nor does one owner fill the queue so that nobody else gets into it.
+TEST(SchedulerFairness, AFullQueueHasRoomForOthers) {
+  MockEngine engine(100000);
+  Scheduler scheduler(engine, {.max_sequences = 1, .max_queue = 4});
+  std::vector<std::shared_ptr<Heard>> heard;
+  const auto ask = [&](const std::string& owner) {
+    ScheduledRequest request = request_of({1, 2, 3}, 2);
+    request.owner = owner;
+    auto one = std::make_shared<Heard>();
+    scheduler.submit(request, one);
+    heard.push_back(one);
+  };
+  for (int i = 0; i < 4; ++i) {
+    ask("many");
+  }
+  EXPECT_THROW(ask("many"), QueueFull);
+  ask("one");
+  ask("one");
+  EXPECT_THROW(ask("one"), QueueFull);  // half of the queue is an owner's share
+  ask("two");
+  ask("three");
+  EXPECT_THROW(ask("four"), QueueFull);  // twice the queue is the end
+  scheduler.step();                      // takes one of them
+  EXPECT_THROW(ask("many"), QueueFull);
+  EXPECT_NO_THROW(ask("four"));
+  run_dry(scheduler);
+  for (const auto& one : heard) {
+    EXPECT_EQ(one->finished.size(), 1U);
+  }
+}
+
 TEST(SchedulerFairness, ManySamplesKeepNobodyWaiting) {
   for (const char* owner : {"same", "other"}) {
     MockEngine engine(100000);
@@ -114,6 +145,20 @@ TEST(SchedulerFairness, TheLongestTextIsWhatTheCacheHolds) {
   EXPECT_EQ(scheduler.longest_text(choice("window")), 320);
   EXPECT_EQ(scheduler.longest_text(choice("odd")), 96);
   EXPECT_EQ(Scheduler(small, {}).longest_text(choice("odd")), 0);
+}
+
+// One text that is kept does not take the whole disk, unless it would be too short without.
+TEST(SchedulerFairness, AKeptTextLeavesHalfOfTheFreeDisk) {
+  const auto swap = std::make_shared<SwapSpace>(256, "/tmp");
+  MockEngine engine(100000);
+  const Scheduler scheduler(engine, {.swap = swap});
+  EXPECT_EQ(scheduler.longest_kept_text({}, 10), 128);
+  EXPECT_EQ(scheduler.longest_kept_text({}, 200), 200);
+  EXPECT_EQ(scheduler.longest_kept_text({}, 1000), 256);
+  const auto taken = swap->reserve(128);
+  EXPECT_EQ(scheduler.longest_kept_text({}, 10), 64);
+  EXPECT_EQ(scheduler.longest_kept_text({}, 100), 100);
+  EXPECT_EQ(Scheduler(engine, {}).longest_kept_text({}, 10), 0);
 }
 
 }  // namespace

@@ -63,6 +63,7 @@ struct Scheduler::Sample {
   }
   int64_t prompt_tokens() const { return static_cast<int64_t>(job->request.prompt.size()); }
   int64_t generated() const { return static_cast<int64_t>(tokens.size()) - prompt_tokens(); }
+  int64_t total() const { return before + static_cast<int64_t>(tokens.size()); }
   int64_t length() const { return text ? text->length() - before : 0; }  // of `tokens`
   // The text as it lies on disk, where that is what there is of it.
   const SavedBytes* on_disk() const {

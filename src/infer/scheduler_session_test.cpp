@@ -177,13 +177,64 @@ TEST_F(SchedulerSession, GuessesAreTakenBack) {
       kept[guesses] = heard->kept;
     }
     EXPECT_EQ(texts[0], texts[1]);
-    // A guess that was right may be in the cache already.
-    const auto length = [](const auto& text) {
-      return text->tokens + static_cast<int64_t>(text->pending.size());
-    };
-    EXPECT_EQ(length(kept[0]), length(kept[1]));
+    EXPECT_EQ(kept[0]->tokens, kept[1]->tokens);
+    EXPECT_EQ(kept[0]->pending, kept[1]->pending);
   }
   EXPECT_GT(engine.truncations, 0);
+}
+
+// However an answer ends, what its cache holds is what was said: a guess in the last token's place
+// was compared with nothing.
+TEST_F(SchedulerSession, NoGuessIsKept) {
+  for (int64_t length = 1; length <= 60; ++length) {
+    for (const bool stopped : {false, true}) {
+      MockEngine engine(100000);
+      engine.repeats = true;
+      Scheduler scheduler(engine, {.swap = swap_});
+      ScheduledRequest request = turn_of({1, 2, 3, 4, 5}, stopped ? 100 : length, nullptr);
+      request.sampling.temperature = 0;
+      request.guesses = 8;
+      auto heard = std::make_shared<Chat>();
+      heard->enough = stopped ? length : 100;
+      scheduler.submit(request, heard);
+      run_dry(scheduler);
+      std::vector<int32_t> said = request.prompt;
+      said.insert(said.end(), heard->texts[0].begin(), heard->texts[0].end());
+      ASSERT_TRUE(heard->kept);
+      const std::vector<std::byte> data = heard->kept->data.read();
+      core::StateReader reader("swap", data);
+      const std::vector<uint8_t> held = reader.list<uint8_t>();
+      std::vector<int32_t> kept(held.begin(), held.end());
+      EXPECT_EQ(static_cast<int64_t>(kept.size()), heard->kept->tokens);
+      kept.insert(kept.end(), heard->kept->pending.begin(), heard->kept->pending.end());
+      ASSERT_EQ(kept, said) << length;
+    }
+  }
+}
+
+// A text on disk comes in though samples that wait for their turn hold the pages.
+TEST_F(SchedulerSession, SamplesThatWaitMakeRoomForATextOnDisk) {
+  MockEngine engine(320);
+  Scheduler scheduler(engine, {.max_sequences = 1, .swap = swap_});
+  std::vector<int32_t> all = random_tokens(random_, 150);
+  const auto first = turn(scheduler, turn_of(all, 5, nullptr));
+  all.insert(all.end(), first->texts[0].begin(), first->texts[0].end());
+  all.push_back(9);
+  ScheduledRequest many = request_of(random_tokens(random_, 200), 10);
+  many.samples = 3;
+  many.owner = "a";
+  auto samples = std::make_shared<Heard>();
+  scheduler.submit(many, samples);
+  ScheduledRequest next = turn_of({9}, 8, first->kept);
+  next.owner = "b";
+  auto second = std::make_shared<Chat>();
+  scheduler.submit(next, second);
+  run_dry(scheduler);
+  EXPECT_EQ(second->failure_text(), "");
+  EXPECT_EQ(second->texts[0], answer_to(all, 8));
+  for (int64_t i = 0; i < many.samples; ++i) {
+    EXPECT_EQ(samples->texts[i], expected(many, i));
+  }
 }
 
 TEST_F(SchedulerSession, LimitsCountTheWholeText) {

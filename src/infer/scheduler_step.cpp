@@ -176,16 +176,17 @@ void Scheduler::sample_token(Sample& sample, std::span<const float> logits) {
     finish(sample, FinishReason::kStop);
   } else if (sample.generated() >= request.max_tokens) {
     finish(sample, FinishReason::kLength);
-  } else if (!sample.job->evicts &&
-             sample.before + static_cast<int64_t>(sample.tokens.size()) > engine_.context()) {
+  } else if (!sample.job->evicts && sample.total() > engine_.context()) {
     finish(sample, FinishReason::kContext);
   }
 }
 
 void Scheduler::finish(Sample& sample, FinishReason reason, std::optional<SampledToken> end_token) {
   const Job& job = *sample.job;
-  // Guesses that nobody looked at any more go first.
-  const auto known = static_cast<int64_t>(sample.tokens.size());
+  // Guesses that nobody looked at any more go first. The last token of an answer has not been read:
+  // in its place stands a guess, if anything.
+  const bool all_read = end_token || sample.generated() == 0;
+  const auto known = static_cast<int64_t>(sample.tokens.size()) - (all_read ? 0 : 1);
   if (sample.length() > known) {
     sample.text->truncate(sample.before + known);
   }

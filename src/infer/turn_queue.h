@@ -68,10 +68,21 @@ class TurnQueue {
   void clear() { owners_.clear(); }
 
   int64_t size() const {
-    return count([](const Lines& lines) { return lines.size(); });
+    size_t total = 0;
+    for (const auto& [owner, lines] : owners_) {
+      total += lines.size();
+    }
+    return static_cast<int64_t>(total);
   }
-  int64_t new_items() const {
-    return count([](const Lines& lines) { return lines.fresh.size(); });
+  // By owner, of those that have any.
+  std::map<std::string, int64_t> new_items() const {
+    std::map<std::string, int64_t> counts;
+    for (const auto& [owner, lines] : owners_) {
+      if (!lines.fresh.empty()) {
+        counts[owner] = static_cast<int64_t>(lines.fresh.size());
+      }
+    }
+    return counts;
   }
 
  private:
@@ -94,14 +105,6 @@ class TurnQueue {
   typename std::map<std::string, Lines>::iterator turn() {
     const auto next = owners_.upper_bound(last_);
     return next == owners_.end() ? owners_.begin() : next;
-  }
-  template <class Count>
-  int64_t count(const Count& of) const {
-    size_t total = 0;
-    for (const auto& [owner, lines] : owners_) {
-      total += of(lines);
-    }
-    return static_cast<int64_t>(total);
   }
 
   std::map<std::string, Lines> owners_;

@@ -1,5 +1,6 @@
 #include "infer/turn_queue.h"
 
+#include <map>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -8,6 +9,7 @@ namespace adze::infer {
 namespace {
 
 using Queue = TurnQueue<std::string>;
+using Counts = std::map<std::string, int64_t>;
 
 std::string drain(Queue& queue) {
   std::string order;
@@ -25,7 +27,7 @@ TEST(TurnQueue, OwnersTakeTurns) {
   for (const char* item : {"a1", "a2", "a3", "b1", "c1", "c2"}) {
     queue.push(std::string(1, item[0]), Queue::Kind::kNew, item);
   }
-  EXPECT_EQ(queue.new_items(), 6);
+  EXPECT_EQ(queue.new_items(), (Counts{{"a", 3}, {"b", 1}, {"c", 2}}));
   EXPECT_EQ(drain(queue), "a1 b1 c1 a2 c2 a3");
 }
 
@@ -40,7 +42,7 @@ TEST(TurnQueue, ForksAndNewItemsOfAnOwnerTakeTurns) {
   queue.push("a", Queue::Kind::kReturning, "r1");
   queue.push("b", Queue::Kind::kNew, "b1");
   EXPECT_EQ(queue.size(), 9);
-  EXPECT_EQ(queue.new_items(), 3);
+  EXPECT_EQ(queue.new_items(), (Counts{{"a", 2}, {"b", 1}}));
   EXPECT_EQ(drain(queue), "r1 b1 r2 n1 f1 n2 f2 f3 f4");
 }
 

@@ -238,6 +238,9 @@ text::TokenizerSpec read_tokenizer(const Checkpoint& checkpoint) {
 }
 
 std::optional<std::string> read_chat_template(const Checkpoint& checkpoint) {
+  if (checkpoint.chat_template) {
+    return checkpoint.chat_template;
+  }
   return checkpoint.gguf ? data::chat_template_source(*checkpoint.gguf)
                          : data::chat_template_source(checkpoint.path);
 }

@@ -20,6 +20,7 @@ struct Checkpoint {
   ModelSpec spec;
   std::vector<formats::StoredTensor> tensors;  // as expected_tensors(spec), then a pooler
   std::vector<std::string> ignored;            // tensors that a text model does not use
+  std::optional<std::string> chat_template;    // set: stands for the one in the files
 
   // Conventions of the format that the tensors came from (model/architectures.h).
   bool alternating_rotary_rows = false;

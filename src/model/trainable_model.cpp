@@ -247,9 +247,11 @@ void read_values(const TrainableModel& model, const Checkpoint& checkpoint) {
 void write_model(const TrainableModel& model,
                  core::TensorType type,
                  const std::filesystem::path& tokenizer,
-                 const std::filesystem::path& folder) {
+                 const std::filesystem::path& folder,
+                 const std::optional<std::string>& chat_template) {
   Checkpoint checkpoint;
   checkpoint.path = tokenizer;
+  checkpoint.chat_template = chat_template;
   checkpoint.spec = model.model().spec;
   std::vector<std::vector<float>> stored(model.tensors().size());
   for (size_t i = 0; i < stored.size(); ++i) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -89,10 +90,11 @@ void write_factors(const TrainableModel& model,
                    const std::filesystem::path& folder);
 
 // A Hugging Face folder as write_hugging_face_model makes it. tokenizer: a folder with
-// tokenizer.json.
+// tokenizer.json. chat_template: none: the one in that folder, where it has one.
 void write_model(const TrainableModel& model,
                  core::TensorType type,
                  const std::filesystem::path& tokenizer,
-                 const std::filesystem::path& folder);
+                 const std::filesystem::path& folder,
+                 const std::optional<std::string>& chat_template = std::nullopt);
 
 }  // namespace adze::model

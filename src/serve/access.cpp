@@ -115,6 +115,20 @@ std::string Access::tenant_of(const HttpRequest& request) const {
   return fmt::format("{:02x}", fmt::join(digest, ""));
 }
 
+std::string Access::allowed_headers(const HttpRequest& request) {
+  constexpr size_t kMostBytes = 1024;
+  const std::string_view asked = request.header("access-control-request-headers");
+  const auto legal = [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte < 128 && (std::isalnum(byte) != 0 ||
+                          std::string_view("!#$%&'*+-.^_`|~, ").find(c) != std::string_view::npos);
+  };
+  return !asked.empty() && asked.size() <= kMostBytes &&
+                 std::all_of(asked.begin(), asked.end(), legal)
+             ? std::string(asked)
+             : "Authorization, Content-Type, X-Request-Id";
+}
+
 void Access::add_headers(Exchange& exchange) const {
   if (cors_origin_) {
     exchange.set_header("Access-Control-Allow-Origin", *cors_origin_);

@@ -23,6 +23,8 @@ class Access {
   std::string tenant_of(const HttpRequest& request) const;
   // What browsers read: whose pages may call, how to ask for a key.
   void add_headers(Exchange& exchange) const;
+  // Of a preflight's answer: what it asks for, for clients have headers of their own.
+  static std::string allowed_headers(const HttpRequest& request);
   bool is_preflight(const HttpRequest& request) const {  // which comes without a key
     return cors_origin_ && request.method == "OPTIONS";
   }

@@ -76,11 +76,11 @@ Json Answer::whole() const {
       json["text"] = choice.text;
       int64_t offset = 0;
       if (request_.logprobs) {
-        logprobs = completion_logprobs(tokenizer_, choice.tokens, offset);
+        logprobs = completion_logprobs(tokenizer_, choice.tokens, choice.echoed, offset);
       }
     }
     json["logprobs"] = std::move(logprobs);
-    json["finish_reason"] = finish_name(choice.finish->reason, choice.calls.calls() > 0);
+    json["finish_reason"] = finish_name(choice.finish->reason, choice.calls.whole());
     choices.push_back(std::move(json));
   }
   Json json = head(request_.chat ? "chat.completion" : "text_completion");
@@ -150,8 +150,16 @@ void Answer::take_prompt(const AnswerEvent& event, std::vector<Json>& chunks) {
   metrics_.observe_first_token(report.queue_seconds + report.prefill_seconds);
   std::string text;
   std::vector<infer::SampledToken> echoed;
+  bool begin_added = false;
   if (request_.echo) {
-    text = tokenizer_.decode(tokens, /*with_control_tokens=*/true);
+    const Prompt& prompt = request_.prompts[static_cast<size_t>(event.prompt)];
+    if (const auto* given = std::get_if<std::string>(&prompt)) {
+      text = *given;
+      begin_added = tokens.front() == tokenizer_.spec().begin_of_text &&
+                    !text.starts_with(tokenizer_.token_bytes(tokens.front()));
+    } else {
+      text = tokenizer_.decode(tokens, /*with_control_tokens=*/true);
+    }
     if (request_.logprobs) {
       echoed.push_back({.token = tokens.front(), .logprob = std::nullopt, .top_logprobs = {}});
       echoed.insert(echoed.end(), report.logprobs.begin(), report.logprobs.end());
@@ -164,6 +172,7 @@ void Answer::take_prompt(const AnswerEvent& event, std::vector<Json>& chunks) {
           chunk(index, {{"role", "assistant"}, {"content", ""}}, "", nullptr, nullptr));
     }
     if (request_.echo) {
+      choices_[index].echoed = {.count = echoed.size(), .begin_added = begin_added};
       say(index, text, echoed, chunks);
     }
   }
@@ -182,8 +191,10 @@ void Answer::say(size_t index,
   }
   Json logprobs;
   if (request_.logprobs) {
-    logprobs = request_.chat ? chat_logprobs(tokenizer_, tokens)
-                             : completion_logprobs(tokenizer_, tokens, choice.text_offset);
+    logprobs = request_.chat
+                   ? chat_logprobs(tokenizer_, tokens)
+                   : completion_logprobs(
+                         tokenizer_, tokens, std::exchange(choice.echoed, {}), choice.text_offset);
   }
   chunks.push_back(chunk(index, {{"content", text}}, text, std::move(logprobs), nullptr));
 }
@@ -257,7 +268,7 @@ void Answer::take_text(const AnswerEvent& event, std::vector<Json>& chunks) {
     return;
   }
   if (event.finish) {
-    const std::string reason = finish_name(choice.finish->reason, choice.calls.calls() > 0);
+    const std::string reason = finish_name(choice.finish->reason, choice.calls.whole());
     chunks.push_back(chunk(index, Json::object(), "", nullptr, reason));
     chunks.back()["adze"] = last_figures_;
   } else if (event.cache) {

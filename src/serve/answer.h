@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "serve/answer_stream.h"
+#include "serve/completion_json.h"
 #include "serve/completion_request.h"
 #include "serve/metrics.h"
 #include "serve/tool_calls.h"
@@ -41,6 +42,7 @@ class Answer {
     std::string said;  // in a session
     std::string text;
     std::vector<infer::SampledToken> tokens;
+    EchoedTokens echoed;  // of these, or of the next that are said
     Json tool_calls = Json::array();
     int64_t generated = 0;
     std::optional<infer::FinishReport> finish;

@@ -143,7 +143,6 @@ awaitable<void> answer_completion(const CompletionContext& context,
                                   "use /v1/embeddings",
                                   named.model->loaded().model->spec.name));
   }
-  const auto since = infer::Clock::now();
   Sessions::Lease* session = context.session;
   if (session != nullptr) {
     bind(session->session(),
@@ -155,7 +154,7 @@ awaitable<void> answer_completion(const CompletionContext& context,
                               context.tenant,
                               session != nullptr ? &session->session().state : nullptr,
                               context.limits,
-                              since);
+                              context.since);
   };
   Submission submission = co_await context.workers.run(prepare);
   const auto choices = static_cast<int64_t>(submission.prompts.size()) * request.samples;

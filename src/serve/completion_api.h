@@ -20,8 +20,9 @@ struct CompletionContext {
   Workers& workers;
   Metrics& metrics;
   const AnswerLimits& limits;
-  std::string tenant;        // whose cache this is
-  Sessions::Lease* session;  // that the request goes on with, or null
+  std::string tenant;              // whose cache this is
+  Sessions::Lease* session;        // that the request goes on with, or null
+  infer::Clock::time_point since;  // when it came
 };
 
 // Throws ApiError and core::Error as long as nothing has been sent.

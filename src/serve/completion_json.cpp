@@ -55,16 +55,23 @@ Json chat_logprobs(const text::Tokenizer& tokenizer,
 
 Json completion_logprobs(const text::Tokenizer& tokenizer,
                          const std::vector<infer::SampledToken>& tokens,
+                         const EchoedTokens& echoed,
                          int64_t& offset) {
   Json names = Json::array();
   Json logprobs = Json::array();
   Json tops = Json::array();
   Json offsets = Json::array();
-  for (const infer::SampledToken& token : tokens) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const infer::SampledToken& token = tokens[i];
     names.push_back(token_name(tokenizer, token.token));
     offsets.push_back(offset);
-    for (const char byte : tokenizer.token_bytes(token.token)) {
-      offset += (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U ? 1 : 0;
+    // A prompt's text has its control tokens, an answer's has not.
+    const bool hidden =
+        i < echoed.count ? i == 0 && echoed.begin_added : tokenizer.is_control(token.token);
+    if (!hidden) {
+      for (const char byte : tokenizer.token_bytes(token.token)) {
+        offset += (static_cast<unsigned char>(byte) & 0xC0U) != 0x80U ? 1 : 0;
+      }
     }
     if (!token.logprob) {
       logprobs.push_back(nullptr);

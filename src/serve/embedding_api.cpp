@@ -54,6 +54,21 @@ Tokens tokens_of(const EmbeddingRequest& request, const ServedModel& model) {
   return texts;
 }
 
+Json answer_json(const EmbeddingRequest& request,
+                 const std::vector<infer::Embedding>& embeddings,
+                 size_t tokens) {
+  Json data = Json::array();
+  for (size_t i = 0; i < embeddings.size(); ++i) {
+    Json vector = request.base64 ? Json(base64(std::as_bytes(std::span(embeddings[i]))))
+                                 : Json(embeddings[i]);
+    data.push_back({{"object", "embedding"}, {"index", i}, {"embedding", std::move(vector)}});
+  }
+  return {{"object", "list"},
+          {"data", std::move(data)},
+          {"model", request.model},
+          {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}};
+}
+
 // Until the work is done or its client has gone.
 awaitable<void> finish(const EmbeddingContext& context,
                        Exchange& exchange,
@@ -107,8 +122,7 @@ awaitable<void> answer_embedding(const EmbeddingContext& context,
                                  Exchange& exchange,
                                  const EmbeddingRequest& request,
                                  NamedModel named) {
-  const auto deadline =
-      answer_deadline(request.timeout_seconds, context.limits, infer::Clock::now());
+  const auto deadline = answer_deadline(request.timeout_seconds, context.limits, context.since);
   const int64_t size = named.model->loaded().model->spec.hidden_size;
   if (request.dimensions.value_or(size) != size) {
     throw bad_request(
@@ -127,19 +141,11 @@ awaitable<void> answer_embedding(const EmbeddingContext& context,
   if (exchange.peer_gone()) {
     throw PeerGone();
   }
-  const auto& embeddings = work->embeddings();
-  Json data = Json::array();
-  for (size_t i = 0; i < embeddings.size(); ++i) {
-    Json vector = request.base64 ? Json(base64(std::as_bytes(std::span(embeddings[i]))))
-                                 : Json(embeddings[i]);
-    data.push_back({{"object", "embedding"}, {"index", i}, {"embedding", std::move(vector)}});
-  }
-  const Json answer = {{"object", "list"},
-                       {"data", std::move(data)},
-                       {"model", request.model},
-                       {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}};
+  const std::function<std::string()> write = [&] {
+    return dump(answer_json(request, work->embeddings(), tokens));
+  };
   HttpResponse response;
-  response.body = dump(answer);
+  response.body = co_await context.preparers.run(write);
   co_await exchange.respond(std::move(response));
 }
 

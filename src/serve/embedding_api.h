@@ -31,6 +31,7 @@ struct EmbeddingContext {
   const AnswerLimits& limits;
   int64_t& waiting;  // requests for embeddings, those that are computed included
   int64_t most_waiting;
+  infer::Clock::time_point since;  // when the request came
 };
 
 // Throws ApiError naming the field.

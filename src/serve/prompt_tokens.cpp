@@ -1,5 +1,6 @@
 #include "serve/prompt_tokens.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
@@ -36,11 +37,13 @@ class Protection {
 
   Json protect(const Json& value) {
     // A mark that is part of a text would vanish from it.
-    each_text(value, [this](const std::string& text) {
-      while (text.find(mark_) != std::string::npos) {
-        mark_ += kFirstMark;
-      }
-    });
+    std::vector<std::string_view> texts;
+    each_text(value, [&texts](const std::string& text) { texts.push_back(text); });
+    if (std::any_of(texts.begin(), texts.end(), [this](std::string_view text) {
+          return text.find(mark_) != std::string_view::npos;
+        })) {
+      mark_ = absent_mark(texts);
+    }
     return marked(value);
   }
   const std::string& mark() const { return mark_; }

@@ -8,6 +8,7 @@
 
 #include "infer/loaded_model.h"
 #include "serve/completion_request.h"
+#include "serve/text_mark.h"
 
 namespace adze::serve {
 
@@ -17,7 +18,6 @@ struct RenderedChat {
   std::string text;
   std::string mark;
 };
-inline constexpr std::string_view kFirstMark = "\xEF\xB7\x90";  // U+FDD0: no text should have it
 
 // `messages` with the request's tools, up to where the answer begins. `mark` to begin with: another
 // is made where a text contains it. Throws ApiError: no template, or what the template refuses.

@@ -160,7 +160,8 @@ awaitable<void> Server::Implementation::handle(Exchange& exchange) {
   if (access.is_preflight(request)) {
     HttpResponse response{.status = 204, .content_type = "text/plain", .body = "", .headers = {}};
     response.headers["Access-Control-Allow-Methods"] = methods_of(request.path);
-    response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Request-Id";
+    response.headers["Access-Control-Allow-Headers"] = Access::allowed_headers(request);
+    response.headers["Vary"] = "Origin, Access-Control-Request-Headers";
     co_await exchange.respond(std::move(response));
     co_return;
   }
@@ -219,6 +220,7 @@ Server::Server(const ServerOptions& options,
 Server::~Server() {
   implementation_->host.stop(shutting_down());
   implementation_->loaders.join();
+  implementation_->embedders.join();
   implementation_->preparers.join();
   implementation_->host.stop(shutting_down());  // what a worker had just loaded
 }

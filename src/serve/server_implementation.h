@@ -27,7 +27,8 @@ struct Server::Implementation {
 
   ServerOptions options;
   boost::asio::io_context io{1};
-  Workers loaders{io, 2};    // loading and embedding: minutes
+  Workers loaders{io, 1};    // one model at a time: minutes
+  Workers embedders{io, 2};  // minutes, too
   Workers preparers{io, 2};  // reading and tokenising: up to seconds
   Access access;
   ModelHost host;
@@ -75,7 +76,8 @@ struct Server::Implementation {
   awaitable<void> complete(Exchange& exchange, const std::string& tenant);
   awaitable<void> run_completion(Exchange& exchange,
                                  const std::string& tenant,
-                                 CompletionRequest request);
+                                 CompletionRequest request,
+                                 infer::Clock::time_point since);
   awaitable<void> embed(Exchange& exchange, const std::string& tenant);
   awaitable<void> list_sessions(Exchange& exchange, const std::string& tenant);
   awaitable<void> show_session(Exchange& exchange, const std::string& tenant);

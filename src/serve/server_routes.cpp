@@ -14,9 +14,9 @@
 #include "serve/completion_api.h"
 #include "serve/completion_json.h"
 #include "serve/embedding_api.h"
-#include "serve/request_fields.h"
 #include "serve/server_implementation.h"
 #include "serve/session_api.h"
+#include "serve/tokenize_api.h"
 #include "serve/web_files.h"
 #include "train/run_catalogue.h"
 #include "train/runs_page.h"
@@ -141,18 +141,21 @@ awaitable<void> Server::Implementation::cache_options(Exchange& exchange, const 
 }
 
 awaitable<void> Server::Implementation::chat(Exchange& exchange, const std::string& tenant) {
+  const auto since = infer::Clock::now();
   CompletionRequest request = co_await read(exchange.request().body, read_chat_request);
-  co_await run_completion(exchange, tenant, std::move(request));
+  co_await run_completion(exchange, tenant, std::move(request), since);
 }
 
 awaitable<void> Server::Implementation::complete(Exchange& exchange, const std::string& tenant) {
+  const auto since = infer::Clock::now();
   CompletionRequest request = co_await read(exchange.request().body, read_completion_request);
-  co_await run_completion(exchange, tenant, std::move(request));
+  co_await run_completion(exchange, tenant, std::move(request), since);
 }
 
 awaitable<void> Server::Implementation::run_completion(Exchange& exchange,
                                                        const std::string& tenant,
-                                                       CompletionRequest request) {
+                                                       CompletionRequest request,
+                                                       infer::Clock::time_point since) {
   sessions.expire();  // their disk is for others
   std::optional<Sessions::Lease> lease;
   if (!request.session.empty()) {
@@ -164,18 +167,24 @@ awaitable<void> Server::Implementation::run_completion(Exchange& exchange,
     request.model = host.list().front().name;
   }
   const CompletionContext context{
-      io, preparers, metrics, options.answers, tenant, lease ? &*lease : nullptr};
+      io, preparers, metrics, options.answers, tenant, lease ? &*lease : nullptr, since};
   co_await answer_completion(context, exchange, request, named);
 }
 
 awaitable<void> Server::Implementation::embed(Exchange& exchange, const std::string&) {
+  const auto since = infer::Clock::now();
   EmbeddingRequest request = co_await read(exchange.request().body, read_embedding_request);
   const NamedModel named = co_await model_of(request.model);
   if (request.model.empty()) {
     request.model = host.list().front().name;
   }
-  const EmbeddingContext context{
-      io, loaders, preparers, options.answers, embedding, host.options().scheduling.max_queue};
+  const EmbeddingContext context{io,
+                                 embedders,
+                                 preparers,
+                                 options.answers,
+                                 embedding,
+                                 host.options().scheduling.max_queue,
+                                 since};
   co_await answer_embedding(context, exchange, request, named);
 }
 
@@ -252,66 +261,24 @@ awaitable<void> Server::Implementation::import_session(Exchange& exchange,
 }
 
 awaitable<void> Server::Implementation::tokenize(Exchange& exchange, const std::string&) {
-  const Json body = parse_body(exchange.request().body);
-  RequestFields fields(body);
-  const std::string name = fields.text("model").value_or("");
-  const auto content = fields.text("content");
-  const auto prompt = fields.text("prompt");
-  const bool add_special = fields.boolean("add_special").value_or(false);
-  const bool with_pieces = fields.boolean("with_pieces").value_or(false);
-  fields.finish();
-  if (content.has_value() == prompt.has_value()) {
-    throw bad_request("content", "[content] expected content or prompt, one of them");
-  }
-  const NamedModel named = co_await model_of(name);
-  const infer::LoadedModel& loaded = named.model->loaded();
-  const std::function<std::vector<int32_t>()> encode = [&] {
-    auto encoded =
-        loaded.tokenizer.encode(content ? *content : *prompt, text::SpecialTokens::kParse);
-    if (add_special) {
-      infer::add_begin_of_text(loaded.tokenizer, encoded);
-    }
-    return encoded;
+  const TokenizeRequest request = co_await read(exchange.request().body, read_tokenize_request);
+  const NamedModel named = co_await model_of(request.model);
+  const std::function<std::string()> write = [&] {
+    return dump(tokenized(request, named.model->loaded()));
   };
-  const std::vector<int32_t> tokens = co_await preparers.run(encode);
-  Json list = Json::array();
-  for (const int32_t token : tokens) {
-    if (with_pieces) {
-      list.push_back({{"id", token}, {"piece", token_name(loaded.tokenizer, token)}});
-    } else {
-      list.push_back(token);
-    }
-  }
-  const Json answer = {{"tokens", list},
-                       {"count", tokens.size()},
-                       {"max_model_len", loaded.model->spec.context_length}};
-  HttpResponse response = json_response(answer);
+  HttpResponse response;
+  response.body = co_await preparers.run(write);
   co_await exchange.respond(std::move(response));
 }
 
 awaitable<void> Server::Implementation::detokenize(Exchange& exchange, const std::string&) {
-  const Json body = parse_body(exchange.request().body);
-  RequestFields fields(body);
-  const std::string name = fields.text("model").value_or("");
-  const Json* list = fields.any("tokens");
-  fields.finish();
-  if (list == nullptr || !list->is_array()) {
-    throw bad_request("tokens", "[tokens] expected a list of ids");
-  }
-  const NamedModel named = co_await model_of(name);
-  const text::Tokenizer& tokenizer = named.model->loaded().tokenizer;
-  std::vector<int32_t> tokens;
-  for (const Json& id : *list) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 ||
-        id.get<int64_t>() >= tokenizer.vocab_size()) {
-      throw bad_request(
-          "tokens", fmt::format("[tokens] expected ids from 0 to {}", tokenizer.vocab_size() - 1));
-    }
-    tokens.push_back(id.get<int32_t>());
-  }
-  const std::string text = tokenizer.decode(tokens);
-  const Json answer = {{"content", text}, {"prompt", text}};
-  HttpResponse response = json_response(answer);
+  const DetokenizeRequest request = co_await read(exchange.request().body, read_detokenize_request);
+  const NamedModel named = co_await model_of(request.model);
+  const std::function<std::string()> write = [&] {
+    return dump(detokenized(request, named.model->loaded()));
+  };
+  HttpResponse response;
+  response.body = co_await preparers.run(write);
   co_await exchange.respond(std::move(response));
 }
 

@@ -9,6 +9,7 @@
 #include "core/state_stream.h"
 #include "formats/sha256.h"
 #include "serve/completion_json.h"
+#include "serve/text_mark.h"
 
 namespace adze::serve {
 namespace {
@@ -214,8 +215,8 @@ SessionFile read_session(std::string_view bytes) {
                          std::all_of(messages.begin(), messages.end(), [](const Json& message) {
                            return message.is_object();
                          });
-    if (!objects || file.state.mark.empty()) {
-      throw core::error("state", "session: expected messages and a mark");
+    if (!objects || !is_mark(file.state.mark)) {
+      throw core::error("state", "session: expected messages, and a mark of a few noncharacters");
     }
     file.cached = reader.value<uint8_t>() != 0;
     if (file.cached) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -14,12 +15,18 @@ namespace {
 // Log-probabilities of one request, alternatives included: some 200 bytes each as JSON.
 constexpr int64_t kMostLogprobs = int64_t{1} << 21;
 
-// The longest answer to a prompt; throws where they do not fit the context together.
+constexpr int64_t kMostText = std::numeric_limits<int64_t>::max();
+// Tokens of a session's answer without max_tokens: not fewer because others use the disk.
+constexpr int64_t kSessionAnswer = 1024;
+
+// The longest answer to a prompt; throws where they do not fit the context together. usual: of both
+// together, where the request names no longest answer.
 int64_t answer_tokens(const CompletionRequest& request,
                       const AnswerLimits& limits,
                       int64_t prompt,
                       int64_t context,
-                      bool evicts) {
+                      bool evicts,
+                      int64_t usual) {
   if (limits.max_tokens && request.max_tokens.value_or(0) > *limits.max_tokens) {
     throw bad_request(
         "max_tokens",
@@ -27,8 +34,10 @@ int64_t answer_tokens(const CompletionRequest& request,
             "[max_tokens] expected at most {}, got {}", *limits.max_tokens, *request.max_tokens));
   }
   int64_t answer = request.max_tokens.value_or(evicts ? context : context - prompt);
-  if (!request.max_tokens && limits.max_tokens) {
-    answer = std::min(answer, *limits.max_tokens);
+  if (!request.max_tokens) {
+    // At least one token: whoever finds no room for it says which room that is.
+    answer = std::min(
+        {answer, limits.max_tokens.value_or(answer), std::max<int64_t>(usual - prompt, 1)});
   }
   const bool fits = prompt + answer <= context && (answer == 0 || prompt < context);
   if (!evicts && !fits) {
@@ -149,7 +158,11 @@ Submission prepare_submission(const CompletionRequest& request,
   }
   for (const std::vector<int32_t>& prompt : submission.prompts) {
     const int64_t tokens = before + static_cast<int64_t>(prompt.size());
-    submission.max_tokens.push_back(answer_tokens(request, limits, tokens, context, evicts));
+    const int64_t usual =
+        scheduled.keeps && !request.max_tokens
+            ? named.model->scheduler().longest_kept_text(scheduled.cache, tokens + kSessionAnswer)
+            : kMostText;
+    submission.max_tokens.push_back(answer_tokens(request, limits, tokens, context, evicts, usual));
   }
   limit_logprobs(request, submission);
   scheduled.constraint = make_constraint(*named.model, request);

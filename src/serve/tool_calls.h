@@ -32,6 +32,8 @@ class ToolCallReader {
   std::vector<AnswerPart> push(std::string_view text);
   std::vector<AnswerPart> finish();
   int64_t calls() const { return calls_; }  // that have begun
+  // There are calls, and the last of them has its end.
+  bool whole() const { return calls_ > 0 && state_ != State::kArguments; }
 
  private:
   enum class State { kText, kHead, kArguments, kTail };

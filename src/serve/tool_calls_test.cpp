@@ -66,6 +66,27 @@ TEST(ToolCallReader, GivesWhatThereIsOfACutCall) {
   EXPECT_EQ(read(R"({"name":"clock","arguments":{"zone": "U)", 3, true), R"([clock]{"zone": "U)");
 }
 
+TEST(ToolCallReader, KnowsWhetherTheLastCallIsWhole) {
+  const auto whole = [](std::string_view text, bool only_call) {
+    ToolCallReader reader(kTools, only_call);
+    reader.push(text);
+    reader.finish();
+    return reader.whole();
+  };
+  const std::string call = R"({"name":"clock","arguments":{"zone": "U"}})";
+  for (const bool only_call : {false, true}) {
+    const std::string tag = only_call ? "" : "<tool_call>";
+    for (size_t length = 0; length < call.size(); ++length) {
+      EXPECT_FALSE(whole(tag + call.substr(0, length), only_call)) << length;
+    }
+    EXPECT_TRUE(whole(tag + call, only_call));
+  }
+  const std::string tagged = "<tool_call>" + call + "</tool_call>";
+  EXPECT_TRUE(whole(tagged + " and more", false));
+  EXPECT_FALSE(whole(tagged + R"(<tool_call>{"name":"clock","arguments":{)", false));
+  EXPECT_FALSE(whole("no call", false));
+}
+
 TEST(ToolCallReader, SurvivesDeepArguments) {
   const std::string deep(1'000'000, '[');
   EXPECT_EQ(read(R"(<tool_call>{"name":"clock","arguments":)" + deep, 1000), "[clock]" + deep);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <ATen/ops/from_blob.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
@@ -62,11 +63,13 @@ ProcessPlace ProcessPlace::from_environment() {
   if (const auto port = core::environment("MASTER_PORT")) {
     place.port = number("MASTER_PORT", *port, 1, 65535);
   }
+  place.launcher_listens = core::environment("TORCHELASTIC_USE_AGENT_STORE") == "True";
+  place.attempt = core::environment("TORCHELASTIC_RESTART_COUNT").value_or(place.attempt);
   return place;
 }
 
 struct ProcessGroup::Implementation {
-  c10::intrusive_ptr<c10d::TCPStore> store;
+  c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
 
   // Runs a part of an operation; whatever libtorch says becomes one line.
@@ -99,11 +102,14 @@ ProcessGroup::ProcessGroup(const ProcessPlace& place, double timeout_seconds) : 
   try {
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(place.port);
-    options.isServer = place.rank == 0;
+    options.isServer = place.rank == 0 && !place.launcher_listens;
     options.numWorkers = static_cast<size_t>(place.size);
     options.timeout = timeout;
     options.useLibUV = false;
-    implementation_->store = c10::make_intrusive<c10d::TCPStore>(place.address, options);
+    // The agent's store outlives a failed attempt, and so do the keys in it.
+    implementation_->store = c10::make_intrusive<c10d::PrefixStore>(
+        "adze/attempt-" + place.attempt,
+        c10::make_intrusive<c10d::TCPStore>(place.address, options));
     auto group_options = c10d::ProcessGroupGloo::Options::create(timeout);
     group_options->devices.push_back(c10d::ProcessGroupGloo::createDefaultDevice(false));
     implementation_->group =

@@ -16,10 +16,12 @@ struct ProcessPlace {
   int64_t size = 1;
   std::string address = "127.0.0.1";  // where rank 0 listens
   int64_t port = 29500;
+  bool launcher_listens = false;  // torchrun's agent is there already, not rank 0
+  std::string attempt = "0";      // torchrun starts all processes again where one fails
 
-  // RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT as torchrun sets them; else Open MPI's or SLURM's
-  // numbers of the process with these addresses; else one process. Throws core::Error: a variable
-  // that is no number or out of range.
+  // RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and what else torchrun sets; else Open MPI's or
+  // SLURM's numbers of the process with these addresses; else one process. Throws core::Error: a
+  // variable that is no number or out of range.
   static ProcessPlace from_environment();
 };
 

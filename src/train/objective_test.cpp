@@ -363,8 +363,10 @@ TEST(TrainableModel, ValuesComeBackFromTheSavedModel) {
       EXPECT_EQ(tensor.offset % 16, 0);
     }
     const auto target = folder / spec.architecture;
-    model::write_model(model, core::TensorType::kF32, folder / "tokenizer", target);
+    model::write_model(
+        model, core::TensorType::kF32, folder / "tokenizer", target, "{{ messages }}");
     const model::Checkpoint checkpoint = model::open_checkpoint(target);
+    EXPECT_EQ(model::read_chat_template(checkpoint), "{{ messages }}");
     const model::TrainableModel again(checkpoint.spec);
     model::read_values(again, checkpoint);
     ASSERT_EQ(again.size(), model.size()) << spec.architecture;

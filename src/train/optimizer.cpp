@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/optimizer_update/optimizer_update.h"
+#include "model/trainable_model.h"
 
 namespace adze::train {
 namespace {
@@ -45,6 +46,18 @@ void AdamWOptions::validate() const {
 std::unique_ptr<Optimizer> make_adamw(std::vector<Parameter> parameters,
                                       const AdamWOptions& options) {
   return std::make_unique<AdamW>(parameters, options);
+}
+
+std::vector<Parameter> parameters_of(const model::TrainableModel& model) {
+  std::vector<Parameter> parameters;
+  for (const model::TrainableTensor& tensor : model.tensors()) {
+    parameters.push_back({tensor.name,
+                          model.values() + tensor.offset,
+                          model.gradients() + tensor.offset,
+                          tensor.count,
+                          tensor.is_matrix() && !tensor.is_embedding()});
+  }
+  return parameters;
 }
 
 std::vector<OptimizerEntry>& optimizer_entries() {

@@ -16,6 +16,10 @@
 
 #include "core/named_options.h"
 
+namespace adze::model {
+class TrainableModel;
+}
+
 namespace adze::train {
 
 // One stored tensor. Memory belongs to the model.
@@ -26,6 +30,8 @@ struct Parameter {
   int64_t count;
   bool decays;  // matrices but for the embedding: takes part in weight decay
 };
+
+std::vector<Parameter> parameters_of(const model::TrainableModel& model);
 
 class Optimizer {
  public:

@@ -26,6 +26,8 @@ namespace {
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kEvents = "events.out.tfevents.0";
+constexpr const char* kCheckpoints = "checkpoints";
+constexpr const char* kLock = "lock";
 
 core::Error system_error(const char* action, const std::filesystem::path& path) {
   return core::error("train", "cannot {} {}: {}", action, path.string(), std::strerror(errno));
@@ -167,15 +169,42 @@ void for_rows(const std::string& text, Body&& body) {
   }
 }
 
+// Whether a run that died before it wrote its config.json may have left the name behind.
+bool precedes_config(const std::string& name) {
+  return name == kCheckpoints || name == kMetrics || name == kLock ||
+         name.starts_with("events.out.tfevents.") || name.find(".partial-") != std::string::npos;
+}
+
 }  // namespace
 
 void check_folder(const std::filesystem::path& path, bool resume) {
-  if (std::filesystem::exists(path) && !std::filesystem::is_directory(path)) {
+  if (!std::filesystem::exists(path)) {
+    return;
+  }
+  if (!std::filesystem::is_directory(path)) {
     throw core::error("train", "out: expected a folder, {} is none", path.string());
   }
-  if (!resume && std::filesystem::exists(path) && !std::filesystem::is_empty(path)) {
+  if (!resume && !std::filesystem::is_empty(path)) {
     throw core::error(
         "train", "out: {} has files in it; --resume goes on with a run", path.string());
+  }
+  // A model's folder has a config.json too.
+  if (std::filesystem::exists(path / kConfig)) {
+    const auto config = read_json(path / kConfig);
+    if (!config || !config->is_object() || !config->contains("step-tokens")) {
+      throw core::error("train",
+                        "out: expected the folder of a run, got {} whose {} lacks step-tokens",
+                        path.string(),
+                        kConfig);
+    }
+    return;
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    const std::string name = entry.path().filename().string();
+    if (!precedes_config(name)) {
+      throw core::error(
+          "train", "out: expected the folder of a run, got {} with {}", path.string(), name);
+    }
   }
 }
 
@@ -186,8 +215,8 @@ std::optional<nlohmann::ordered_json> read_json(const std::filesystem::path& fil
 
 RunFolder::RunFolder(std::filesystem::path path, bool resume) : path_(std::move(path)) {
   check_folder(path_, resume);
-  std::filesystem::create_directories(path_ / "checkpoints");
-  lock_ = Descriptor(path_ / "lock", O_RDWR | O_CREAT).release();
+  std::filesystem::create_directories(path_ / kCheckpoints);
+  lock_ = Descriptor(path_ / kLock, O_RDWR | O_CREAT).release();
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     ::close(lock_);
     throw core::error("train", "another process trains in {}", path_.string());
@@ -249,9 +278,10 @@ void RunFolder::cut_metrics(int64_t step) {
 
 std::vector<std::filesystem::path> RunFolder::checkpoints() const {
   std::vector<std::filesystem::path> found;
-  for (const auto& entry : std::filesystem::directory_iterator(path_ / "checkpoints")) {
+  for (const auto& entry : std::filesystem::directory_iterator(path_ / kCheckpoints)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with("step-") && name.find('.') == std::string::npos) {
+    if (name.size() > 5 && name.starts_with("step-") &&
+        name.find_first_not_of("0123456789", 5) == std::string::npos) {
       found.push_back(entry.path());
     }
   }
@@ -267,7 +297,7 @@ void RunFolder::save_checkpoint(int64_t step,
   if (::fsync(metrics_) != 0) {
     throw system_error("write", path_ / kMetrics);
   }
-  const auto folder = path_ / "checkpoints" / fmt::format("step-{:010}", step);
+  const auto folder = path_ / kCheckpoints / fmt::format("step-{:010}", step);
   const auto part_folder = folder.string() + ".part";
   try {
     std::filesystem::remove_all(part_folder);
@@ -291,7 +321,7 @@ void RunFolder::save_checkpoint(int64_t step,
     // A damaged checkpoint of this step makes way.
     std::filesystem::remove_all(folder);
     std::filesystem::rename(part_folder, folder);
-    sync_folder(path_ / "checkpoints");
+    sync_folder(path_ / kCheckpoints);
   } catch (const std::filesystem::filesystem_error& failure) {
     throw core::error("train", "cannot write a checkpoint: {}", failure.what());
   } catch (const core::Error&) {
@@ -299,16 +329,22 @@ void RunFolder::save_checkpoint(int64_t step,
     std::filesystem::remove_all(part_folder, ignored);
     throw;
   }
-  const auto all = checkpoints();
-  for (auto i = static_cast<size_t>(keep); i < all.size(); ++i) {
+  int64_t kept = 0;
+  for (const auto& checkpoint : checkpoints()) {
+    // One beyond this step was damaged when the run was resumed.
+    if (checkpoint.filename() <= folder.filename() && kept < keep) {
+      ++kept;
+      continue;
+    }
     std::error_code ignored;
-    std::filesystem::remove_all(all[i], ignored);
+    std::filesystem::remove_all(checkpoint, ignored);
   }
 }
 
 std::optional<nlohmann::json> RunFolder::load_checkpoint(
     const std::vector<Part>& parts, const std::function<void(std::string_view)>& notice) const {
-  for (const auto& folder : checkpoints()) {
+  const auto all = checkpoints();
+  for (const auto& folder : all) {
     try {
       std::vector<core::MappedFile> files;
       nlohmann::json info = read_checkpoint(folder, parts, files);
@@ -324,6 +360,12 @@ std::optional<nlohmann::json> RunFolder::load_checkpoint(
       notice(fmt::format(
           "checkpoint {} is damaged and left out: {}", folder.filename().string(), failure.what()));
     }
+  }
+  if (!all.empty()) {  // to begin again would empty the metrics of a run that may still be mended
+    throw core::error("train",
+                      "{}: expected a checkpoint that is whole, got none of {}; nothing is changed",
+                      (path_ / kCheckpoints).string(),
+                      all.size());
   }
   return std::nullopt;
 }

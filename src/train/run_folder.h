@@ -26,7 +26,10 @@
 
 namespace adze::train {
 
-// Throws core::Error: no folder, or it has something in it and `resume` is false.
+inline constexpr const char* kConfig = "config.json";
+
+// Throws core::Error: no folder; it has something in it and `resume` is false; or what is in it is
+// no run's.
 void check_folder(const std::filesystem::path& path, bool resume);
 // nullopt: no such file, or no JSON.
 std::optional<nlohmann::ordered_json> read_json(const std::filesystem::path& file);
@@ -57,13 +60,14 @@ class RunFolder {
     std::vector<std::span<std::byte>> pieces;
   };
   // Writes the parts and `info` as the checkpoint after `step` steps, then drops all but the `keep`
-  // newest. Throws core::Error (full disk); older checkpoints are then as they were.
+  // newest up to it. Throws core::Error (full disk); other checkpoints are then as they were.
   void save_checkpoint(int64_t step,
                        const nlohmann::ordered_json& info,
                        const std::vector<Part>& parts,
                        int64_t keep) const;
   // Fills the parts from the newest checkpoint that is whole and fits, and returns its info;
-  // nullopt: there is none. `notice` is told of those that are damaged.
+  // nullopt: the folder has none. `notice` is told of those that are damaged. Throws core::Error:
+  // all of them are.
   std::optional<nlohmann::json> load_checkpoint(
       const std::vector<Part>& parts, const std::function<void(std::string_view)>& notice) const;
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/error.h"
 #include "train/trainer.h"
 
 namespace adze::train {
@@ -39,6 +40,25 @@ TEST(TrainPlan, CountsWhatAModelHas) {
   const TrainPlan less = plan_training(spec, request);
   EXPECT_LT(less.activation_bytes, four.activation_bytes);
   EXPECT_DOUBLE_EQ(less.flops_per_step, 4 * forward * 640);
+}
+
+TEST(ModelShape, OwnersOfSharedKeysMayHaveANormForThem) {
+  ModelShapeOptions shape;
+  shape.num_layers = 2;
+  shape.kv_source = {0, 0};
+  const TrainPlanRequest request{
+      .step_tokens = 640, .sequence_length = 64, .micro_batch_tokens = 320};
+  const auto parameters = [&] {
+    return plan_training(new_model_spec(shape, 100), request).parameters;
+  };
+  const int64_t without = parameters();
+  shape.separate_norms = true;
+  EXPECT_TRUE(new_model_spec(shape, 100).key_value_norm);
+  EXPECT_EQ(parameters(), without + shape.hidden_size);
+  shape.kv_source = {0, 1};
+  EXPECT_THROW(new_model_spec(shape, 100), core::InvalidOption);
+  shape.kv_source.clear();
+  EXPECT_THROW(new_model_spec(shape, 100), core::InvalidOption);
 }
 
 }  // namespace

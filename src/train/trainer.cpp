@@ -13,6 +13,9 @@
 #include "core/error.h"
 #include "data/batch_source.h"
 #include "data/token_data.h"
+#include "data/tokenizer_files.h"
+#include "formats/quote_untrusted.h"
+#include "formats/sha256.h"
 #include "kernels/optimizer_update/optimizer_update.h"
 #include "kv/rotation.h"
 #include "model/architectures.h"
@@ -33,27 +36,15 @@
 namespace adze::train {
 namespace {
 
-constexpr const char* kConfig = "config.json";
 constexpr const char* kSummary = "summary.json";
-constexpr int64_t kMostSkips = 50;  // in a row: the run has diverged
+constexpr const char* kDocuments = "documents_sha256";  // in a checkpoint's info
+constexpr int64_t kMostSkips = 50;                      // in a row: the run has diverged
 
 core::TensorType save_type(const std::string& name) {
   if (name == "f32") {
     return core::TensorType::kF32;
   }
   return name == "f16" ? core::TensorType::kF16 : core::TensorType::kBF16;
-}
-
-std::vector<Parameter> parameters_of(const model::TrainableModel& model) {
-  std::vector<Parameter> parameters;
-  for (const model::TrainableTensor& tensor : model.tensors()) {
-    parameters.push_back({tensor.name,
-                          model.values() + tensor.offset,
-                          model.gradients() + tensor.offset,
-                          tensor.count,
-                          tensor.is_matrix() && !tensor.is_embedding()});
-  }
-  return parameters;
 }
 
 // The highest resident memory of this process so far.
@@ -101,6 +92,52 @@ nlohmann::ordered_json number_or_null(double value) {
   return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
 }
 
+// What the documents are, whatever folder they lie in.
+std::string documents_sha256(const data::TokenData& training, const data::TokenData* validation) {
+  formats::Sha256 hash;
+  const auto add = [&](const data::TokenManifest& manifest) {
+    std::string text = manifest.tokenizer_sha256 + "\n";
+    for (const data::TokenShard& shard : manifest.shards) {
+      text += shard.tokens_sha256 + " " + shard.lengths_sha256 + "\n";
+    }
+    text += "\n";
+    hash.update(std::as_bytes(std::span(text)));
+  };
+  add(training.manifest());
+  if (validation != nullptr) {
+    add(validation->manifest());
+  }
+  return hash.finish();
+}
+
+// A token's text; nothing where the number is padding or past the end.
+std::string_view token_or_nothing(const text::TokenizerSpec& spec, size_t id) {
+  const bool is_token = id < spec.tokens.size() && spec.tokens[id] != fmt::format("[PAD{}]", id);
+  return is_token ? std::string_view(spec.tokens[id]) : std::string_view();
+}
+
+// Equal numbers have to be equal tokens.
+void check_tokenizer(const std::string& model_name,
+                     const text::TokenizerSpec& model,
+                     const text::TokenizerSpec& data) {
+  // A number without a token; tokenizer.json drops a token of the same text as one before it.
+  const auto is_gap = [](const text::TokenizerSpec& spec, size_t id) {
+    return id < spec.tokens.size() && spec.tokens[id].empty();
+  };
+  for (size_t id = 0; id < std::max(model.tokens.size(), data.tokens.size()); ++id) {
+    const std::string_view expected = token_or_nothing(model, id);
+    const std::string_view got = token_or_nothing(data, id);
+    if (got != expected && !is_gap(model, id) && !is_gap(data, id)) {
+      throw core::error("train",
+                        "data: expected the tokenizer of {}, whose token {} is {}, got {}",
+                        model_name,
+                        id,
+                        formats::quote_untrusted(expected),
+                        formats::quote_untrusted(got));
+    }
+  }
+}
+
 class Run {
  public:
   Run(const TrainOptions& options,
@@ -123,10 +160,14 @@ class Run {
     }
     rotation_ =
         std::make_unique<kv::Rotation>(model_->model().spec, model_->model().spec.context_length);
-    rotation_->reserve_positions(std::max(source_->longest(), validation_rows()));
+    plan_validation();
+    int64_t longest = source_->longest();
+    for (const data::TrainingSequence& sequence : validation_plan_) {
+      longest = std::max(longest, sequence.rows());
+    }
+    rotation_->reserve_positions(longest);
     optimizer_ =
         std::make_unique<ShardedOptimizer>(group, parameters_of(*model_), options.optimizer);
-    plan_validation();
   }
 
   // folder: of process 0; null in the others.
@@ -139,7 +180,14 @@ class Run {
       }
     }
     if (const std::string known = from_first(info); !known.empty()) {
-      progress_ = Progress::from_json(nlohmann::json::parse(known));
+      const nlohmann::json state_info = nlohmann::json::parse(known);
+      // Checkpoints of older programs do not say.
+      if (state_info.value(kDocuments, documents_) != documents_) {
+        throw core::error("train",
+                          "data: expected the documents that the run began with, got others in {}",
+                          options_.data);
+      }
+      progress_ = Progress::from_json(state_info);
       group_.broadcast(value_bytes(), 0);
       optimizer_->scatter(state);
       if (folder != nullptr) {
@@ -167,7 +215,7 @@ class Run {
       }
     }
     if (folder == nullptr) {
-      group_.barrier();  // process 0 has written the model
+      await_end();  // process 0 writes the model
       return {true, {}};
     }
     const std::filesystem::path result = write_result(*folder);
@@ -183,11 +231,21 @@ class Run {
                     {"workers", group_.size()},
                     {options_.factors.rank > 0 ? "adapter" : "model", result.string()}};
     folder->write_json(kSummary, summary.json);
-    group_.barrier();
+    await_end();
     return summary;
   }
 
  private:
+  // All steps are done, so a process that has left, or takes longer to write than others wait,
+  // fails nobody.
+  void await_end() const {
+    try {
+      group_.barrier();
+    } catch (const core::Error& failure) {
+      hooks_.notice(failure.what());
+    }
+  }
+
   void open_data() {
     auto all = std::make_unique<data::TokenData>(options_.data, options_.verify_data);
     if (options_.validation_data) {
@@ -214,6 +272,7 @@ class Run {
     if (training_->num_tokens() < 2) {
       throw core::error("train", "data: expected documents with text in {}", options_.data);
     }
+    documents_ = documents_sha256(*training_, validation_.get());
   }
 
   void make_model(const std::filesystem::path& path) {
@@ -232,6 +291,10 @@ class Run {
                         *options_.model,
                         vocab_size);
     }
+    check_tokenizer(*options_.model,
+                    model::read_tokenizer(checkpoint),
+                    data::tokenizer_spec(training_->folder()));
+    chat_template_ = model::read_chat_template(checkpoint);
     if (options_.factors.rank > 0) {
       base_ = model::load_model(checkpoint, kernels::Arithmetic::kF32);
       model_ = std::make_unique<model::TrainableModel>(*base_, options_.factors);
@@ -248,25 +311,26 @@ class Run {
       model::write_factors(*model_, options_.factors, *options_.model, folder.adapter_path());
       return folder.adapter_path();
     }
-    model::write_model(
-        *model_, save_type(options_.save_type), training_->folder(), folder.model_path());
+    model::write_model(*model_,
+                       save_type(options_.save_type),
+                       training_->folder(),
+                       folder.model_path(),
+                       chat_template_);
     return folder.model_path();
   }
 
   // Each document alone, cut where the model's context ends.
-  int64_t validation_rows() const {
-    return std::min(model_->model().spec.context_length, options_.micro_batch_tokens);
-  }
   void plan_validation() {
     if (!validation_) {
       return;
     }
+    const int64_t context = model_->model().spec.context_length;
     int64_t left = options_.validation_tokens;
     for (int64_t document = 0; document < validation_->num_documents() && left > 0; ++document) {
       int64_t place = validation_->start(document);
       const int64_t end = validation_->start(document + 1);
       while (end - place > 1 && left > 0) {
-        const int64_t rows = std::min({validation_rows(), end - place - 1, left});
+        const int64_t rows = std::min({context, end - place - 1, left});
         validation_plan_.push_back({{{place, rows + 1}}, 0});
         place += rows;
         left -= rows;
@@ -295,8 +359,9 @@ class Run {
     ShardedOptimizer::WholeState state = optimizer_->whole_state();
     optimizer_->gather(state);
     if (folder != nullptr) {
-      folder->save_checkpoint(
-          progress_.step, progress_.to_json(), parts(state), options_.keep_checkpoints);
+      nlohmann::ordered_json info = progress_.to_json();
+      info[kDocuments] = documents_;
+      folder->save_checkpoint(progress_.step, info, parts(state), options_.keep_checkpoints);
     }
   }
 
@@ -416,8 +481,10 @@ class Run {
   const tensor::ProcessGroup& group_;
   std::unique_ptr<data::TokenData> training_;
   std::unique_ptr<data::TokenData> validation_;
+  std::string documents_;  // their checksum
   std::vector<data::TrainingSequence> validation_plan_;
-  model::ModelPtr base_;  // of an adapter
+  model::ModelPtr base_;                      // of an adapter
+  std::optional<std::string> chat_template_;  // of the model that is gone on with
   std::unique_ptr<model::TrainableModel> model_;
   std::unique_ptr<data::BatchSource> source_;
   std::unique_ptr<kv::Rotation> rotation_;
@@ -482,6 +549,11 @@ model::ModelSpec new_model_spec(const ModelShapeOptions& shape, int64_t vocab_si
   spec.tied_output = shape.tied_output;
   spec.kv_source =
       shape.kv_source.empty() ? model::own_kv_sources(shape.num_layers) : shape.kv_source;
+  if (shape.separate_norms && spec.kv_source == model::own_kv_sources(shape.num_layers)) {
+    throw core::InvalidOption(
+        "separate-norms", "true", "false where kv-source has every layer read its own");
+  }
+  spec.key_value_norm = shape.separate_norms;
   return spec;
 }
 
@@ -557,7 +629,6 @@ TrainSummary train(const TrainOptions& options,
   std::optional<RunFolder> folder;
   if (group.rank() == 0) {
     folder.emplace(out, resume);
-    folder->write_json(kConfig, config);
   }
   RunFolder* own_folder = folder ? &*folder : nullptr;
   const auto catalogue = [&](const char* state, const nlohmann::ordered_json& what) {
@@ -569,10 +640,13 @@ TrainSummary train(const TrainOptions& options,
       hooks.notice(failure.what());
     }
   };
-  catalogue("running", nullptr);
   if (resume) {
     run.resume(own_folder);
   }
+  if (folder) {
+    folder->write_json(kConfig, config);  // where resuming is refused, the old one stays
+  }
+  catalogue("running", nullptr);
   TrainSummary result = run.run(own_folder);
   catalogue(result.finished ? "finished" : "stopped", result.json);
   return result;

@@ -31,6 +31,7 @@ struct ModelShapeOptions {
   double rope_base = 10000;
   bool tied_output = true;
   std::vector<int64_t> kv_source;
+  bool separate_norms = false;
 
   template <class Self, class Visit>
   static constexpr void fields(Self& self, Visit&& visit) {
@@ -46,6 +47,11 @@ struct ModelShapeOptions {
     visit("kv-source",
           self.kv_source,
           "a number a layer: whose keys and values it reads; none: every layer its own");
+    visit(
+        "separate-norms",
+        self.separate_norms,
+        "with kv-source: layers that own keys and values norm their input for them by a weight of "
+        "its own");
   }
 };
 
@@ -116,7 +122,8 @@ struct TrainOptions {
     visit("verify-data", self.verify_data, "compare the data's checksums first");
     visit("worker-timeout",
           self.worker_timeout,
-          "several processes: seconds after which one that does not answer counts as lost");
+          "several processes: seconds after which one that does not answer counts as lost; a "
+          "process's part of a step and the write of a checkpoint have to fit in");
   }
 };
 

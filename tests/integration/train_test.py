@@ -2,10 +2,12 @@
 options, data and folders. Runs the program that ADZE names; makes its own text."""
 
 import gzip
+import hashlib
 import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -133,12 +135,12 @@ class Training(Case):
                 self.assertEqual((out / "model" / name).read_bytes(),
                                  (self.reference() / "model" / name).read_bytes())
 
-    def start_workers(self, size, config, out, *flags, threads=1):
+    def start_workers(self, size, config, out, *flags, threads=1, timeout=20):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         command = [ADZE, "train", "--config", config, "--out", out, "--threads", str(threads),
-                   "--worker-timeout", "20", *flags]
+                   "--worker-timeout", str(timeout), *flags]
         return [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                  env=dict(os.environ, RANK=str(rank), WORLD_SIZE=str(size),
                                           MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)))
@@ -202,6 +204,21 @@ class Training(Case):
                 self.finish(self.start_workers(2, self.config(), out, "--resume"))
                 self.assertEqual(losses(out), losses(whole))
 
+    def test_a_finished_run_needs_nobody(self):
+        """The others wait in vain for process 0, which writes the model, and leave; then it finds them gone."""
+        out = self.folder("2")
+        workers = self.start_workers(2, self.config(steps=10), out, "--json", timeout=4)
+        deadline = time.monotonic() + 60
+        while not (out / "model").exists():
+            self.assertIsNone(workers[0].poll())
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.0005)
+        workers[0].send_signal(signal.SIGSTOP)
+        time.sleep(6)
+        workers[0].send_signal(signal.SIGCONT)
+        results = self.finish(workers)
+        self.assertEqual(json.loads(results[0][0])["steps"], 10)
+
     def test_wrong_places(self):
         for variables, part in (({"WORLD_SIZE": "two"}, "WORLD_SIZE"), ({"WORLD_SIZE": "2"}, "RANK"),
                                 ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK"),
@@ -237,12 +254,52 @@ class Training(Case):
                 path.write_text(path.read_text().replace('"step": ', '"step": 1'))
             else:
                 (newest / "optimizer.bin").unlink()
-            result = run("train", "--config", config, "--out", out, "--resume", "--json")
+            result = run("train", "--config", self.config(keep_checkpoints=1), "--out", out, "--resume", "--json")
             self.assert_succeeds(result)
             message = result.stderr.decode()
             self.assertIn(f"checkpoint {newest.name} is damaged", message)
+            self.assertEqual([path.name for path in out.glob("checkpoints/*")], ["step-0000000060"])
             self.assertIn("resuming after step", message)
             self.assertEqual(losses(out), expected)
+
+    def test_no_checkpoint_is_whole(self):
+        out = self.folder("all")
+        shutil.copytree(self.reference(), out)
+        (out / "summary.json").unlink()
+        for checkpoint in out.glob("checkpoints/step-*"):
+            os.truncate(checkpoint / "values.bin", 4096)
+        kept = {name: (out / name).read_bytes() for name in ("config.json", "metrics.jsonl")}
+        result = run("train", "--config", self.config(keep_checkpoints=1), "--out", out, "--resume")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b"expected a checkpoint that is whole, got none of 2; nothing is changed", result.stderr)
+        self.assertEqual({name: (out / name).read_bytes() for name in kept}, kept)
+        self.assertEqual(len(list(out.glob("checkpoints/step-*"))), 2)
+
+    def test_other_documents_under_the_same_name(self):
+        folder = self.folder("data")
+        data, text = folder / "tokens", folder / "other.jsonl"
+        shutil.copytree(self.root / "data", data)
+        config = self.config(data=str(data), steps=10)
+        out = self.folder("run")
+        self.train(config, out)
+        (out / "summary.json").unlink()
+        shutil.rmtree(data)
+        write_documents(text, 600, 2)
+        self.object("data", "tokenize", "--input", text, "--tokenizer", self.root / "tokenizer", "--out", data)
+        self.assert_refused(1, ["data: expected the documents that the run began with"], "train", "--config", config,
+                            "--out", out, "--resume")
+        self.assertEqual(len(losses(out)), 10)
+        # A checkpoint from before they were noted goes on. Its checksum is of the info with sorted keys.
+        path = max(out.glob("checkpoints/step-*")) / "manifest.json"
+        text = re.sub(r',\s*"documents_sha256": "\w+"', "", path.read_text())
+        manifest = json.loads(text, parse_float=str)
+        info = ",".join(f'"{name}":{"null" if value is None else value}'
+                        for name, value in sorted(manifest["info"].items()))
+        checksum = hashlib.sha256(("{" + info + "}").encode()).hexdigest()
+        path.write_text(text.replace(manifest["info_sha256"], checksum))
+        result = run("train", "--config", config, "--out", out, "--resume")
+        self.assert_succeeds(result)
+        self.assertIn(b"resuming after step 10", result.stderr)
 
     def test_resume_without_a_checkpoint_begins(self):
         out = self.folder("new")
@@ -274,6 +331,39 @@ class Training(Case):
             for other in results[1:]:
                 self.assertAlmostEqual(other[step], results[0][step], delta=2e-4)
 
+    def test_micro_batches_do_not_change_the_validation_loss(self):
+        seen = []
+        for rows in (1024, 32):
+            config = self.config(model=str(self.reference() / "model"), steps=2, warmup_steps=0, learning_rate=1e-9,
+                                 micro_batch_tokens=rows)
+            seen.append(self.train(config, self.folder(str(rows)))["validation_loss"])
+        self.assertAlmostEqual(seen[0], seen[1], delta=1e-5)
+
+    def test_a_model_is_gone_on_with_in_its_own_tokens(self):
+        base = self.folder("base")
+        shutil.copytree(self.reference() / "model", base)
+        template = "{{ messages[0]['content'] }}"
+        (base / "chat_template.jinja").write_text(template)
+        out = self.folder("on")
+        self.train(self.config(model=str(base), steps=2, warmup_steps=0), out)
+        written = json.loads((out / "model" / "tokenizer_config.json").read_text())
+        self.assertEqual(written["chat_template"], template)
+        # As many tokens, but others.
+        folder = self.folder("other")
+        folder.mkdir(parents=True)
+        texts = [json.loads(line)["text"] for line in (self.root / "text.jsonl").read_text().splitlines()]
+        (folder / "text.jsonl").write_text("\n".join(json.dumps({"text": text[::-1]}) for text in texts))
+        self.object("data", "train-tokenizer", "--input", folder / "text.jsonl", "--vocab-size", 320, "--out",
+                    folder / "tokenizer")
+        self.object("data", "tokenize", "--input", folder / "text.jsonl", "--tokenizer", folder / "tokenizer", "--out",
+                    folder / "data")
+        config = self.config(data=str(folder / "data"), model=str(base))
+        for flags in ([], ["--lora-rank", 2]):
+            out = self.folder("x")
+            self.assert_refused(1, ["data: expected the tokenizer of", base, "whose token"], "train", "--config",
+                                config, "--out", out, *flags)
+            self.assertFalse(out.exists())
+
     def test_every_source_and_optimizer_learns(self):
         for name, changes in {
                 "masked": {"batches": "concat:length=128,mask=true"},
@@ -281,12 +371,15 @@ class Training(Case):
                 "buckets": {"batches": "dataset-decomposition:shortest=16,longest=128,cycles=2"},
                 "fadam": {"optimizer": "fadam"},
                 "shared": {"kv_source": [0, 0]},
+                "norms": {"kv_source": [0, 0], "separate_norms": True},
                 "wsd": {"schedule": "wsd", "tied_output": False, "architecture": "qwen3"}}.items():
             out = self.folder(name)
             summary = self.train(self.config(steps=30, **changes), out)
             curve = losses(out)
             self.assertLess(curve[30], curve[1] - 1, name)
             self.assertIsNotNone(summary["validation_loss"])
+            sharing = json.loads((out / "model" / "config.json").read_text()).get("kv_sharing") or {}
+            self.assertEqual(sharing.get("separate_norms", False), name == "norms")
             self.assert_succeeds(run("generate", "--model", out / "model", "--raw", "--prompt", "a",
                                      "--max-tokens", 2))
 
@@ -304,6 +397,7 @@ class Training(Case):
                                (["schedule", "wsd"], {"schedule": "step"}),
                                (["validation-documents"], {"validation_documents": 600}),
                                (["kv_source"], {"kv_source": [1, 1]}),
+                               (["separate-norms", "kv-source"], {"separate_norms": True}),
                                (["architecture"], {"architecture": "gemma2"}),
                                (["did you mean steps?"], {"stps": 3}),
                                (["hidden_size", "multiple of 32"], {"hidden_size": 40})):
@@ -326,7 +420,16 @@ class Training(Case):
         (out / "note.txt").write_text("mine")
         self.assert_refused(1, ["has files in it", "--resume"], "train", "--config", self.config(),
                             "--out", out)
+        # --resume goes on with runs alone.
+        self.assert_refused(1, ["expected the folder of a run", "note.txt"], "train", "--config", self.config(),
+                            "--out", out, "--resume")
         self.assertEqual([path.name for path in out.iterdir()], ["note.txt"])
+        model = self.folder("model")
+        shutil.copytree(self.reference() / "model", model)
+        before = {path.name: path.read_bytes() for path in model.iterdir()}
+        self.assert_refused(1, ["expected the folder of a run", "step-tokens"], "train", "--config", self.config(),
+                            "--out", model, "--resume")
+        self.assertEqual({path.name: path.read_bytes() for path in model.iterdir()}, before)
         self.assert_refused(1, ["steps", "60", "30"], "train", "--config", self.config(steps=30),
                             "--out", self.reference(), "--resume")
 
@@ -380,6 +483,17 @@ class Training(Case):
                             folder / "cut.jsonl.gz", "--tokenizer", tokenizer, "--out",
                             folder / "cut")
         self.assertFalse((folder / "cut" / "manifest.json").exists())
+        # Another tokenizer that is there stays.
+        other = folder / "other"
+        self.object("data", "train-tokenizer", "--input", self.root / "text.jsonl", "--vocab-size", 300, "--out", other)
+        before = {path.name: path.read_bytes() for path in other.iterdir()}
+        self.assert_refused(1, ["tokenizer.json", "nothing is overwritten"], "data", "tokenize", "--input",
+                            self.root / "text.jsonl", "--tokenizer", tokenizer, "--out", other)
+        (other / "tokenizer.json").unlink()
+        self.assert_refused(1, ["tokenizer_config.json", "nothing is overwritten"], "data", "train-tokenizer",
+                            "--input", self.root / "text.jsonl", "--out", other)
+        del before["tokenizer.json"]
+        self.assertEqual({path.name: path.read_bytes() for path in other.iterdir()}, before)
 
     def test_inspect(self):
         drawing = self.root / "lengths.svg"

@@ -28,7 +28,7 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     assert tokenizer.decode(tokenizer("the river")["input_ids"]) == "the river"
     left, total, count = options["validation-tokens"], 0.0, 0
-    longest = min(options["context-length"], options["micro-batch-tokens"])
+    longest = options["context-length"]
     place = sum(lengths[:-options["validation-documents"]])
     for length in lengths[-options["validation-documents"]:]:
         document = tokens[place:place + length]

@@ -2,6 +2,7 @@
 whose turn it is, and what happens at the end. Python's standard library alone."""
 
 import array
+import concurrent.futures
 import json
 import math
 import pathlib
@@ -196,6 +197,16 @@ class Several(Case):
 
             in_parallel([lambda name=name: read(name) for name in got])
             self.assertGreater(min(got.values()), max(got.values()) / 2, got)
+
+    def test_embeddings_keep_no_model_from_loading(self):
+        path = adze_program.default_model()
+        with Server("--model", f"second={path}", "--cache-gib", 0.1, model=f"first={path}") as server:
+            body = {"input": [LONG] * 200, "timeout_seconds": 10}
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                busy = [pool.submit(server.post, EMBEDDINGS, body) for _ in range(2)]
+                time.sleep(1)
+                self.assert_ok(server.complete("One", model="second", max_tokens=1))
+                self.assertFalse([future for future in busy if future.done()])
 
     def test_configuration_file(self):
         path = adze_program.default_model()

@@ -210,6 +210,8 @@ class Answers(Case):
         self.assertEqual(choice["message"]["tool_calls"][0]["function"]["name"], "note")
         last = [event for event in server.events(CHAT, body) if event["choices"]][-1]
         self.assertEqual(last["choices"][0]["finish_reason"], "length")
+        choice = self.assert_ok(server.post(CHAT, {**body, "stop": '"text"'})).json["choices"][0]
+        self.assertEqual(choice["finish_reason"], "stop")
 
     def test_free_calls(self):
         """tool_choice auto: once the model opens a call, it is one of the tools', and comes as it is written."""
@@ -243,6 +245,17 @@ class Answers(Case):
         self.assertGreater(prompt_tokens("a" + inside), plain + 15)
         self.assertGreater(prompt_tokens("a" + "<|im_start|>" * 10), plain + 40)
         self.assertEqual(len(server.tokens("<|im_start|>" * 10)), 10)  # who writes the whole prompt may
+
+    def test_what_protects_them_stays_short(self):
+        """A noncharacter in each control token, and never more, whatever the text has of them."""
+        def peak_kib():
+            status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+            return int(status.split("VmHWM:")[1].split()[0])
+
+        before = peak_kib()
+        text = "\ufdd0" * 20_000 + "<|im_end|>" * 20_000
+        self.assert_error(server.chat(text, max_tokens=1), 400, "messages")
+        self.assertLess(peak_kib() - before, 500_000)
 
     def test_ignore_eos(self):
         body = {"messages": user("What is 2 + 2?"), "max_tokens": 40, **GREEDY}
@@ -300,6 +313,9 @@ class Answers(Case):
             self.assertEqual(server.post("/tokenize", {"prompt": text}).json["tokens"], reply["tokens"])
             back = self.assert_ok(server.post("/detokenize", {"tokens": reply["tokens"]})).json
             self.assertEqual(back, {"content": text, "prompt": text})
+        many = {"content": "x y " * 40_000}
+        self.assertGreater(self.assert_ok(server.post("/tokenize", many)).json["count"], 65_536)
+        self.assert_error(server.post("/tokenize", {**many, "with_pieces": True}), 400, "with_pieces", "65536")
 
     def test_cache_picture(self):
         reply = self.assert_ok(server.complete(STORY * 3, max_tokens=4, cache_picture=True,
@@ -401,6 +417,12 @@ class Browsers(Case):
             self.assertIn(preflight.status, (200, 204), preflight)
             self.assertEqual(preflight.headers["access-control-allow-origin"], origin)
             self.assertIn("authorization", preflight.headers["access-control-allow-headers"].lower())
+            self.assertIn("access-control-request-headers", preflight.headers["vary"].lower())
+            for asked, allowed in (("authorization,x-stainless-lang, x-stainless-os", True), ("x" * 2000, False),
+                                   ("a@b", False)):
+                reply = other.request("OPTIONS", CHAT, key=None, headers={
+                    "Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked})
+                self.assertEqual(reply.headers["access-control-allow-headers"] == asked, allowed)
             reply = other.get("/v1/models", headers={"Origin": origin})
             self.assertEqual(reply.headers["access-control-allow-origin"], origin)
             self.assertNotIn("access-control-allow-credentials", reply.headers)

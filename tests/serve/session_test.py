@@ -325,6 +325,16 @@ class Files(Case):
         self.ask("Hello")
         server.wait_idle()
 
+    def test_marks_of_strangers(self):
+        self.ask("Hello")
+        good, mark = self.export()[:-DIGEST], "\ufdd0".encode()
+        field = struct.pack("<Q", len(mark)) + mark
+        self.assertEqual(good.count(field), 1)
+        for other in (b"", b"a", mark * 1000):
+            data = good.replace(field, struct.pack("<Q", len(other)) + other)
+            self.refused(self.load("marked", data + hashlib.sha256(data).hexdigest().encode()), 400, "damaged_session",
+                         "mark")
+
     def test_sizes(self):
         self.assertEqual(self.load("large", bytes(300 << 20)).status, 413)
         connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
@@ -370,6 +380,14 @@ class Limits(unittest.TestCase):
             for number in range(full):
                 self.assertEqual(small.request("DELETE", f"/v1/sessions/s{number}").status, 200)
             self.assertEqual(ask("again").status, 200)
+
+    def test_answers_of_no_given_length_fit_the_disk(self):
+        """0.1 GiB hold about half of the context, and two texts at once."""
+        with Server("--swap-gib", 0.1) as small:
+            with small.stream(CHAT, {"messages": user("Tell me a story."), "session": "a", **ENDLESS}) as stream:
+                next(iter(stream))
+                reply = small.chat("Hi", session="b", temperature=0)
+                self.assertEqual(reply.status, 200, reply)
 
     def test_idle_sessions_keep_nobody_waiting(self):
         """A cache for one text; sessions beside it hold none of it."""

@@ -117,6 +117,11 @@ HWY_INLINE Vector metric_of(Vector fisher, const Factors& factors) {
   return hn::Div(set(1), hn::Max(sum, set(1e-30F)));
 }
 
+// The value by the same metric; where no gradient has been there is none, and nothing decays.
+HWY_INLINE Vector natural_decay(Vector value, Vector fisher, Vector metric) {
+  return hn::IfThenElseZero(hn::Gt(fisher, hn::Zero(kFloats)), hn::Mul(value, metric));
+}
+
 // The gradient, or under another order of momentum the momentum, that is preconditioned.
 HWY_INLINE Vector source_of(const FisherSpan& tensor, const Factors& factors, int64_t i) {
   return factors.natural_momentum
@@ -153,10 +158,11 @@ Sums measure(const FisherSpan& tensor, const Factors& factors, int64_t first, in
   Squares decayed;
   const bool with_decay = tensor.decays && factors.fisher_decay;
   for (int64_t i = first; i < first + count; i += kLanes) {
-    const Vector metric = metric_of(hn::LoadU(kFloats, tensor.fisher + i), factors);
+    const Vector fisher = hn::LoadU(kFloats, tensor.fisher + i);
+    const Vector metric = metric_of(fisher, factors);
     natural.add(hn::Mul(source_of(tensor, factors, i), metric));
     if (with_decay) {
-      decayed.add(hn::Mul(hn::LoadU(kFloats, tensor.value + i), metric));
+      decayed.add(natural_decay(hn::LoadU(kFloats, tensor.value + i), fisher, metric));
     }
   }
   return {.natural = natural.sum(), .decayed = decayed.sum()};
@@ -165,7 +171,8 @@ Sums measure(const FisherSpan& tensor, const Factors& factors, int64_t first, in
 // Pass C: momentum and values.
 void apply(const FisherSpan& tensor, const Factors& factors, int64_t first, int64_t count) {
   for (int64_t i = first; i < first + count; i += kLanes) {
-    const Vector metric = metric_of(hn::LoadU(kFloats, tensor.fisher + i), factors);
+    const Vector fisher = hn::LoadU(kFloats, tensor.fisher + i);
+    const Vector metric = metric_of(fisher, factors);
     const Vector natural = hn::Mul(source_of(tensor, factors, i), metric);  // [07 §2.2 line 9]
     Vector value = hn::LoadU(kFloats, tensor.value + i);
     Vector direction = natural;
@@ -178,7 +185,7 @@ void apply(const FisherSpan& tensor, const Factors& factors, int64_t first, int6
     }
     Vector step = hn::Mul(direction, set(factors.direction));
     if (tensor.decays) {
-      const Vector decayed = factors.fisher_decay ? hn::Mul(value, metric) : value;
+      const Vector decayed = factors.fisher_decay ? natural_decay(value, fisher, metric) : value;
       step = hn::MulAdd(decayed, set(factors.decay), step);  // [07 §2.2 line 12]
     }
     value = hn::Add(value, step);  // [07 §2.2 line 14]

@@ -61,7 +61,10 @@ void fadam_reference(const FAdamOptions& options,
     const double debias =
         options.debias && !options.natural_momentum ? 1 - std::pow(options.beta1, t) : 1;
     natural[i] = (options.natural_momentum ? g[i] : momentum[i] / debias) / divisor[i];  // line 9
-    decayed[i] = options.decay == "fisher" ? value[i] / divisor[i] : value[i];           // line 12
+    decayed[i] = value[i];
+    if (options.decay == "fisher") {
+      decayed[i] = fisher[i] > 0 ? value[i] / divisor[i] : 0;  // line 12
+    }
   }
   clip(natural, options.clip);  // line 10
   if (options.decay == "fisher") {

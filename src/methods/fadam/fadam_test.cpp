@@ -255,6 +255,30 @@ TEST(FAdam, ZeroAndUntouchedRowsStayFinite) {
   }
 }
 
+// As LoRA's first factor in its first step, which the second one, still 0, keeps from any gradient.
+TEST(FAdam, WhatHasNoGradientDoesNotDecay) {
+  for (const double clip : {0.0, 1.0}) {
+    FAdamOptions options = sheet_options();
+    options.clip = clip;
+    const std::vector<double> start = random_numbers(40, 1, 1);
+    Tensor tensor(start);
+    const std::vector<float> value = tensor.value;
+    const Update first{.learning_rate = 0.01, .gradient_scale = 1, .step = 1};
+    tensor.step(options, first, std::vector<double>(40));
+    EXPECT_EQ(tensor.value, value);
+    EXPECT_EQ(tensor.exact, start);
+    // A gradient of one value moves that value alone.
+    std::vector<double> g(40);
+    g[3] = 0.5;
+    tensor.step(options, {.learning_rate = 0.01, .gradient_scale = 1, .step = 2}, g);
+    for (size_t i = 0; i < 40; ++i) {
+      EXPECT_EQ(tensor.value[i] == value[i], i != 3) << i;
+      EXPECT_LT(std::abs(tensor.exact[i] - start[i]), 0.1) << i;
+      EXPECT_NEAR(static_cast<double>(tensor.value[i]), tensor.exact[i], 1e-6) << i;
+    }
+  }
+}
+
 TEST(FAdam, BitsDoNotDependOnThreadsNorOnNeighbours) {
   const FAdamOptions options = sheet_options();
   const auto run = [&](int threads, bool beside) {
