@@ -194,7 +194,7 @@ int train_tokenizer(const std::vector<std::string>& arguments) {
   require_text("out", !options.out.empty());
   options.training.validate();
   const std::filesystem::path folder = options.out;
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}) {
+  for (const char* name : data::kTokenizerFiles) {
     if (std::filesystem::exists(folder / name)) {
       throw core::error("data", "{} exists; nothing is overwritten", (folder / name).string());
     }

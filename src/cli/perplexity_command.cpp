@@ -75,14 +75,13 @@ int perplexity(const std::vector<std::string>& arguments) {
     text.resize(static_cast<size_t>(options.bytes));
   }
   const auto tokens = loaded.tokenizer.encode(text, text::SpecialTokens::kPlain);
-  const text::TokenizerSpec& spec = loaded.tokenizer.spec();
 
   const auto start = std::chrono::steady_clock::now();
   std::optional<core::Progress> progress;
   const eval::PerplexityResult result =
       eval::perplexity(generator,
                        tokens,
-                       spec.add_begin_of_text ? spec.begin_of_text : std::nullopt,
+                       infer::begin_of_text(loaded.tokenizer),
                        generator.context(),
                        options.perplexity,
                        [&](int64_t done, int64_t all, double so_far) {

@@ -1,6 +1,7 @@
 #pragma once
 // Tokenizers and chat templates out of model files and into them.
 
+#include <array>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -31,8 +32,12 @@ std::optional<std::string> chat_template_source(const std::filesystem::path& fol
 std::vector<std::pair<std::string, formats::GgufValue>> gguf_tokenizer_metadata(
     const text::TokenizerSpec& spec, const std::optional<std::string>& chat_template);
 
-// tokenizer.json, tokenizer_config.json (with the chat template) and special_tokens_map.json, as
-// `transformers` reads them with AutoTokenizer. Throws core::Error where they know no counterpart.
+// What a tokenizer is written to.
+inline constexpr std::array kTokenizerFiles = {
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"};
+
+// kTokenizerFiles (the second with the chat template), as `transformers` reads them with
+// AutoTokenizer. Throws core::Error where they know no counterpart.
 void write_tokenizer_files(const std::filesystem::path& folder,
                            const text::TokenizerSpec& spec,
                            const std::optional<std::string>& chat_template);

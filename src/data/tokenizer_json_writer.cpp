@@ -345,9 +345,9 @@ std::vector<std::pair<std::string, std::string>> tokenizer_files(
   if (chat_template) {
     configuration["chat_template"] = *chat_template;
   }
-  return {{"tokenizer.json", tokenizer_json(written)},
-          {"tokenizer_config.json", dumped(configuration) + "\n"},
-          {"special_tokens_map.json", dumped(special) + "\n"}};
+  return {{kTokenizerFiles[0], tokenizer_json(written)},
+          {kTokenizerFiles[1], dumped(configuration) + "\n"},
+          {kTokenizerFiles[2], dumped(special) + "\n"}};
 }
 
 bool has_bytes(const std::filesystem::path& path, std::string_view bytes) {

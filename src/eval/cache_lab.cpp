@@ -104,7 +104,7 @@ class Lab {
       const auto part = text_.subspan(static_cast<size_t>(window * options_.context),
                                       static_cast<size_t>(options_.context));
       std::vector<int32_t> tokens(part.begin(), part.end());
-      tokens.front() = begin_of_text().value_or(tokens.front());
+      tokens.front() = infer::begin_of_text(loaded_.tokenizer).value_or(tokens.front());
       read_window(tokens);
     }
     if (measures("needle")) {
@@ -219,12 +219,6 @@ class Lab {
                                result.mutable_data_ptr<float>() + first * model_.spec.vocab_size);
                          });
     return result;
-  }
-
-  // What a text begins with where the model was trained so.
-  std::optional<int32_t> begin_of_text() const {
-    const text::TokenizerSpec& spec = loaded_.tokenizer.spec();
-    return spec.add_begin_of_text ? spec.begin_of_text : std::nullopt;
   }
 
   void read_window(std::span<const int32_t> window) {
@@ -345,9 +339,7 @@ class Lab {
       const std::vector<int32_t> question = encode("\n" + sentence);
       const std::vector<int32_t> answer = encode(number);
       std::vector<int32_t> prompt;
-      if (const auto begin = begin_of_text()) {
-        prompt.push_back(*begin);
-      }
+      infer::add_begin_of_text(loaded_.tokenizer, prompt);
       const auto room = static_cast<size_t>(options_.context) - prompt.size() - needle.size() -
                         question.size() - answer.size();
       const auto hay = text_.subspan(static_cast<size_t>(window * options_.context), room);

@@ -73,11 +73,15 @@ std::string render_chat(const LoadedModel& loaded,
   return loaded.chat_template->render(values);
 }
 
-void add_begin_of_text(const text::Tokenizer& tokenizer, std::vector<int32_t>& tokens) {
+std::optional<int32_t> begin_of_text(const text::Tokenizer& tokenizer) {
   const text::TokenizerSpec& spec = tokenizer.spec();
-  if (spec.add_begin_of_text && spec.begin_of_text &&
-      (tokens.empty() || tokens.front() != *spec.begin_of_text)) {
-    tokens.insert(tokens.begin(), *spec.begin_of_text);
+  return spec.add_begin_of_text ? spec.begin_of_text : std::nullopt;
+}
+
+void add_begin_of_text(const text::Tokenizer& tokenizer, std::vector<int32_t>& tokens) {
+  const std::optional<int32_t> begin = begin_of_text(tokenizer);
+  if (begin && (tokens.empty() || tokens.front() != *begin)) {
+    tokens.insert(tokens.begin(), *begin);
   }
 }
 

@@ -61,6 +61,9 @@ std::string render_chat(const LoadedModel& loaded,
                         const std::vector<ChatMessage>& messages,
                         bool add_generation_prompt);
 
+// The token that every text begins with, where the model was trained with one.
+std::optional<int32_t> begin_of_text(const text::Tokenizer& tokenizer);
+
 // Puts the begin-of-text token first where the model was trained with one and the text (a template
 // may write it itself) has none.
 void add_begin_of_text(const text::Tokenizer& tokenizer, std::vector<int32_t>& tokens);

@@ -117,20 +117,17 @@ ModelEngine::~ModelEngine() = default;
 int64_t ModelEngine::most_bytes(const CacheChoice& choice, int64_t tokens) const {
   const kv::KvStorePtr store = kv::make_store(choice.store, models_.front()->spec);
   const kv::KvPolicyPtr policy = kv::make_policy(choice.policy);
-  // A step's pages are raw and sealed for a while; an evicting policy packs pages anew beside the
-  // old.
   const kv::Needs needs = policy->needs();
-  // A prompt in one step is raw to its last token.
-  const int64_t raw_pages =
-      needs.whole_prompt ? whole_pages(tokens) + store->first_pages() : store->first_pages();
+  const model::ModelSpec& spec = models_.front()->spec;
+  // A step's pages are raw and sealed for a while, those of a prompt in one step to its last token;
+  // an evicting policy packs pages anew beside the old.
+  const int64_t raw_pages = store->first_pages() + (needs.whole_prompt ? whole_pages(tokens) : 0);
   const int64_t slot = store->most_slot_bytes(policy->most_cached(tokens) + kv::kPageTokens) +
                        raw_pages * store->raw_page_bytes();
   int64_t queries = 0;
   if (needs.queries) {
     const int64_t window = policy->query_window({.tokens = 0, .cached = 0, .turn_end = tokens});
-    queries = models_.front()->spec.num_layers *
-              kv::RecentQueries::page_bytes(
-                  window, models_.front()->spec.heads, models_.front()->spec.head_dim);
+    queries = spec.num_layers * kv::RecentQueries::page_bytes(window, spec.heads, spec.head_dim);
   }
   return layout_->num_slots * slot * (policy->evicts() ? 2 : 1) + queries;
 }

@@ -8,19 +8,10 @@
 #include "core/error.h"
 #include "model/model.h"
 #include "serve/prompt_tokens.h"
+#include "text/replaced.h"
 
 namespace adze::serve {
 namespace {
-
-std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
-  std::string result;
-  size_t done = 0;
-  for (size_t at = text.find(from); at != text.npos; at = text.find(from, done)) {
-    result.append(text.substr(done, at - done)).append(to);
-    done = at + from.size();
-  }
-  return result.append(text.substr(done));
-}
 
 size_t text_bytes(const Json& messages) {
   size_t bytes = 0;
@@ -98,7 +89,7 @@ SessionTurn next_turn(const infer::LoadedModel& loaded,
   const std::string mark = next.mark.empty() ? std::string(kFirstMark) : next.mark;
   RenderedChat chat = render_request(loaded, request, next.messages, mark, most_tokens);
   if (chat.mark != mark) {
-    next.text = replaced(next.text, mark, chat.mark);
+    next.text = text::replaced(next.text, mark, chat.mark);
   }
   next.mark = chat.mark;
   if (!next.cache || !chat.text.starts_with(next.text)) {

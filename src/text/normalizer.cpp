@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "text/charsmap.h"
 #include "text/reference_unicode.h"
+#include "text/replaced.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
 
@@ -132,21 +133,6 @@ std::string bert_normalized(std::string_view text, const NormalizerStep& step) {
     result = without(normal_form(result, NormalForm::kNfd), is_reference_nonspacing_mark);
   }
   return step.lowercase ? lowercase(result) : result;
-}
-
-std::string replaced(std::string_view text, std::string_view pattern, std::string_view content) {
-  std::string result;
-  size_t position = 0;
-  if (!pattern.empty()) {
-    result.reserve(text.size() + text.size() / 2);
-    for (size_t found = text.find(pattern); found != std::string_view::npos;
-         found = text.find(pattern, position)) {
-      result.append(text.substr(position, found - position)).append(content);
-      position = found + pattern.size();
-    }
-  }
-  result.append(text.substr(position));
-  return result;
 }
 
 std::string charsmap_normalized(std::string_view text, const Charsmap& charsmap) {
